@@ -1,0 +1,87 @@
+//! The store of `-shards N`: N maps, each behind its own lock.
+
+use super::entry::{Entry, Value};
+use super::table::TABLES;
+use super::{HashMap, InMemStore};
+
+/// N maps; the DJB2 hash of a key picks its map, as it did in post-go-res.
+#[derive(Debug)]
+pub struct ShardedMap {
+    shards: Box<[HashMap]>,
+    tables_each: usize,
+}
+
+impl ShardedMap {
+    /// An empty store of `shards` maps (at least one) with room for `capacity` keys in all.
+    pub fn new(shards: usize, capacity: usize) -> Self {
+        let shards = shards.max(1);
+        let tables = TABLES.div_ceil(shards);
+        let shards: Box<[_]> =
+            (0..shards).map(|_| HashMap::with_tables(tables, capacity / shards)).collect();
+        Self { tables_each: shards.first().map_or(1, InMemStore::table_count), shards }
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a remainder of the length is a valid index")]
+    fn shard(&self, key: &[u8]) -> &HashMap {
+        // The remainder is below the number of shards, so it fits a usize.
+        &self.shards[(djb2(key) % self.shards.len() as u64) as usize]
+    }
+}
+
+/// Bernstein's hash: 5381, then times 33 plus each byte.
+fn djb2(key: &[u8]) -> u64 {
+    key.iter().fold(5381, |hash: u64, &byte| hash.wrapping_mul(33).wrapping_add(u64::from(byte)))
+}
+
+impl InMemStore for ShardedMap {
+    fn get(&self, key: &[u8]) -> Option<Value> {
+        self.shard(key).get(key)
+    }
+
+    fn contains(&self, key: &[u8]) -> bool {
+        self.shard(key).contains(key)
+    }
+
+    fn set(&self, key: &[u8], value: &[u8]) {
+        self.shard(key).set(key, value);
+    }
+
+    fn del(&self, key: &[u8]) -> bool {
+        self.shard(key).del(key)
+    }
+
+    fn len(&self) -> usize {
+        self.shards.iter().map(InMemStore::len).sum()
+    }
+
+    fn table_count(&self) -> usize {
+        self.shards.len() * self.tables_each
+    }
+
+    fn table(&self, index: usize) -> Vec<Entry> {
+        let shard = self.shards.get(index / self.tables_each);
+        shard.map(|shard| shard.table(index % self.tables_each)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn djb2_gives_the_published_values() {
+        assert_eq!(djb2(b""), 5381);
+        assert_eq!(djb2(b"a"), 5381 * 33 + 97);
+        assert_eq!(djb2(b"hello"), 210_714_636_441);
+    }
+
+    #[test]
+    fn keys_reach_every_shard() {
+        let store = ShardedMap::new(7, 0);
+        for n in 0..10_000 {
+            store.set(format!("key:{n}").as_bytes(), b"value");
+        }
+        assert!(store.shards.iter().all(|shard| shard.len() > 1000));
+        assert_eq!(store.len(), 10_000);
+    }
+}

@@ -1,0 +1,371 @@
+//! The one writer of the log: frames in, durable frames out, and what happens when that fails.
+//!
+//! # Failure rules
+//!
+//! | what failed | what follows |
+//! |---|---|
+//! | making room (a new segment) | the group is rejected; tried again, at most every [`RETRY_AFTER`] |
+//! | writing a frame | the frame is zeroed and that is synced (*cut back*), then the group is rejected |
+//! | cutting back | every group is rejected until it succeeds |
+//! | syncing a segment that holds frames | final: nothing is acknowledged any more |
+//!
+//! A rejected group has left no trace in the log, and so must leave none in memory (P4). Only
+//! while a cut-back is outstanding can a restart still find it; its error says so.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::frame::{self, FrameHeader, FrameKind, MAX_BODY_LEN};
+use super::fs::{Lock, write_all_at, write_zeros};
+use super::segment::{Prepared, Segment, SegmentMaker};
+use super::{Clock, LogOptions, Lsn, SyncPolicy, Timestamp};
+
+/// How long after a failed attempt to make room the next one is made. Between the two, groups are
+/// rejected with the same cause, which costs nothing.
+pub const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+/// How long `everysec` leaves a frame without a sync.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+/// Why a group was not made durable.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum AppendError {
+    /// More bytes than a frame takes.
+    #[error("{len} bytes are more than one frame of the log holds ({MAX_BODY_LEN})")]
+    TooLarge {
+        /// Length of the body that was asked for.
+        len: usize,
+    },
+    /// The disk took no more. Nothing changed; a later group may succeed.
+    #[error("the log cannot be written ({doing} {}: {source})", path.display())]
+    Rejected {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// As `Rejected`, but what was written could not be removed yet: a restart may bring it back.
+    #[error("the log cannot be written, nor cut back ({doing} {}: {source}); after a restart the last write may be there", path.display())]
+    Uncertain {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// A sync failed. Nothing will be acknowledged before a restart has read the log back.
+    #[error("the log failed ({doing} {}: {source}); what was not acknowledged may or may not be there after a restart", path.display())]
+    Failed {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+}
+
+/// Where and when a group entered the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// LSN of its first operation.
+    pub lsn: Lsn,
+    /// The time its operations are applied at.
+    pub time: Timestamp,
+}
+
+/// What keeps the next group from being written.
+#[derive(Debug)]
+enum Trouble {
+    /// There was no room; do not ask again before `until`.
+    NoRoom { until: Instant, error: AppendError },
+    /// The bytes up to `end` hold what was rejected.
+    CutBack { end: u64 },
+    /// Final.
+    Failed(AppendError),
+}
+
+/// Appends frames to the last segment of a log.
+#[derive(Debug)]
+pub struct LogWriter {
+    maker: SegmentMaker,
+    segment: Segment,
+    next_lsn: Lsn,
+    time: Timestamp,
+    policy: SyncPolicy,
+    clock: DebugClock,
+    /// The next segment's file, being prepared on a thread of its own. `None` also where this
+    /// writer prepares nothing ahead.
+    spare: Option<JoinHandle<io::Result<Prepared>>>,
+    prepare_ahead: bool,
+    /// Offset in the segment below which all is durable.
+    synced: u64,
+    last_sync: Instant,
+    /// Whether the segment ends in a close frame.
+    closed: bool,
+    trouble: Option<Trouble>,
+    buffer: Vec<u8>,
+    _lock: Box<dyn Lock>,
+}
+
+struct DebugClock(Clock);
+
+impl std::fmt::Debug for DebugClock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+/// Where recovery found the log's end.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) segment: Segment,
+    pub(super) next_lsn: Lsn,
+    pub(super) time: Timestamp,
+    pub(super) closed: bool,
+}
+
+impl LogWriter {
+    /// Continues a log whose segment is durable up to its end.
+    pub(super) fn new(
+        maker: SegmentMaker,
+        options: &LogOptions,
+        end: End,
+        lock: Box<dyn Lock>,
+    ) -> Self {
+        Self {
+            synced: end.segment.position,
+            maker,
+            segment: end.segment,
+            next_lsn: end.next_lsn,
+            time: end.time,
+            policy: options.policy,
+            clock: DebugClock(Arc::clone(&options.clock)),
+            spare: None,
+            prepare_ahead: options.prepare_ahead,
+            last_sync: Instant::now(),
+            closed: end.closed,
+            trouble: None,
+            buffer: Vec::new(),
+            _lock: lock,
+        }
+    }
+
+    /// The LSN that the next operation gets.
+    pub fn next_lsn(&self) -> Lsn {
+        self.next_lsn
+    }
+
+    /// Writes `count` operations, given as length-prefixed pieces, as one frame; with
+    /// [`SyncPolicy::Always`] it returns after the fdatasync that covers it (P1).
+    pub fn append<'a>(
+        &mut self,
+        count: u32,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Position, AppendError> {
+        self.resolve_trouble()?;
+        self.buffer.clear();
+        self.buffer.resize(frame::HEADER_LEN, 0);
+        for piece in pieces {
+            self.buffer.extend_from_slice(piece);
+        }
+        let body_len = self.buffer.len() - frame::HEADER_LEN;
+        if body_len > MAX_BODY_LEN {
+            self.buffer = Vec::new();
+            return Err(AppendError::TooLarge { len: body_len });
+        }
+        self.make_room(body_len)?;
+        self.time = self.time.max((self.clock.0)());
+        let position = Position { lsn: self.next_lsn, time: self.time };
+        self.write_frame(FrameKind::Operations, count)?;
+        if self.policy == SyncPolicy::Always {
+            self.sync()?;
+        }
+        self.prepare_spare();
+        self.release_buffer();
+        Ok(position)
+    }
+
+    /// Under `everysec`: when the next sync is due, if anything awaits one.
+    pub fn sync_due(&self) -> Option<Instant> {
+        let waits = self.policy == SyncPolicy::EverySecond && self.synced < self.segment.position;
+        waits.then(|| self.last_sync + SYNC_EVERY)
+    }
+
+    /// Syncs what was written. A failure is final.
+    pub fn sync(&mut self) -> Result<(), AppendError> {
+        if self.synced < self.segment.position {
+            let synced = self.segment.file.sync_data();
+            synced.map_err(|error| self.fail("syncing", error))?;
+            self.synced = self.segment.position;
+        }
+        self.last_sync = Instant::now();
+        Ok(())
+    }
+
+    /// Ends the log in an orderly way: syncs it and marks its end, so that the next start can
+    /// tell damage before the mark from a torn tail.
+    pub fn close(mut self) -> Result<(), AppendError> {
+        self.resolve_trouble()?;
+        self.sync()?;
+        let room = self.segment.position + 2 * frame::HEADER_LEN as u64;
+        if !self.closed && room <= self.segment.header.capacity {
+            self.clear_body();
+            self.write_frame(FrameKind::Close, 0)?;
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.maker.name.segment(self.segment.header.base)
+    }
+
+    fn clear_body(&mut self) {
+        self.buffer.clear();
+        self.buffer.resize(frame::HEADER_LEN, 0);
+    }
+
+    /// Writes the frame whose body stands in the buffer, behind room for a header.
+    fn write_frame(&mut self, kind: FrameKind, count: u32) -> Result<(), AppendError> {
+        let header = FrameHeader {
+            kind,
+            lsn: self.next_lsn,
+            time: self.time,
+            synced: self.synced,
+            count,
+            body_len: 0,
+        };
+        self.segment.header.codec().seal(&mut self.buffer, header);
+        let end = self.segment.position + self.buffer.len() as u64;
+        let written = write_all_at(&*self.segment.file, &self.buffer, self.segment.position);
+        if let Err(error) = written {
+            self.trouble = Some(Trouble::CutBack { end });
+            self.cut_back(end)?;
+            return Err(self.rejected("writing", error));
+        }
+        self.segment.position = end;
+        self.next_lsn = Lsn(self.next_lsn.0 + u64::from(count));
+        self.closed = kind == FrameKind::Close;
+        Ok(())
+    }
+
+    fn resolve_trouble(&mut self) -> Result<(), AppendError> {
+        match &self.trouble {
+            None => Ok(()),
+            Some(Trouble::Failed(error)) => Err(error.clone()),
+            Some(Trouble::NoRoom { until, error }) if Instant::now() < *until => Err(error.clone()),
+            Some(Trouble::NoRoom { .. }) => {
+                self.trouble = None;
+                Ok(())
+            }
+            Some(Trouble::CutBack { end }) => self.cut_back(*end),
+        }
+    }
+
+    /// Zeros what a failed write may have left between the log's end and `end`, and syncs that,
+    /// so that neither a crash nor a later frame can bring any of it back.
+    fn cut_back(&mut self, end: u64) -> Result<(), AppendError> {
+        let position = self.segment.position;
+        let keep = self.segment.header.capacity.max(position);
+        let file = &*self.segment.file;
+        let zeroed = file.len().and_then(|len| {
+            if len > keep {
+                file.set_len(keep)?;
+            }
+            write_zeros(file, position, end.min(len).min(keep))
+        });
+        if let Err(error) = zeroed {
+            return Err(AppendError::Uncertain {
+                doing: "cutting back",
+                path: self.path(),
+                source: Arc::new(error),
+            });
+        }
+        let synced = self.segment.file.sync_data();
+        synced.map_err(|error| self.fail("syncing", error))?;
+        self.synced = position;
+        self.trouble = None;
+        Ok(())
+    }
+
+    /// Sees to it that a frame with this body, and a seal behind it, fit into the segment.
+    fn make_room(&mut self, body_len: usize) -> Result<(), AppendError> {
+        let needed = body_len.next_multiple_of(frame::ALIGNMENT) + 2 * frame::HEADER_LEN;
+        let fits = self.segment.position + needed as u64 <= self.segment.header.capacity;
+        // A frame larger than a segment goes into an empty one, which grows.
+        let empty = self.segment.position == super::segment::HEADER_LEN;
+        if fits || empty { Ok(()) } else { self.rotate() }
+    }
+
+    /// Goes on in a new segment.
+    ///
+    /// The order is what recovery relies on: the old segment is durable, then the new one exists,
+    /// then the old one's seal is durable, and only then is anything appended to the new one.
+    fn rotate(&mut self) -> Result<(), AppendError> {
+        self.sync()?;
+        let prepared = match self.spare.take().map(JoinHandle::join) {
+            Some(Ok(Ok(prepared))) => Ok(prepared),
+            // A spare that failed says nothing of now.
+            Some(_) | None => self.maker.prepare(self.next_lsn),
+        };
+        let made = prepared.and_then(|prepared| self.maker.finish(prepared, self.next_lsn));
+        let next = made.map_err(|error| {
+            let error = self.rejected("making the segment behind", error);
+            let until = Instant::now() + RETRY_AFTER;
+            self.trouble = Some(Trouble::NoRoom { until, error: error.clone() });
+            error
+        })?;
+        let body = std::mem::take(&mut self.buffer);
+        self.clear_body();
+        let sealed = self.write_frame(FrameKind::Seal, 0).and_then(|()| self.sync());
+        self.buffer = body;
+        // Without a seal the new segment stays behind, empty, until the next attempt replaces it
+        // or a restart removes it. It must not be removed here: the seal may be on the disk.
+        sealed?;
+        tracing::debug!(base = %next.header.base, "the log goes on in a new segment");
+        self.synced = next.position;
+        self.segment = next;
+        Ok(())
+    }
+
+    /// Begins to prepare the next segment once this one is half full, so that the change from one
+    /// to the next costs a commit milliseconds, not the time it takes to write a file of zeros.
+    fn prepare_spare(&mut self) {
+        let half_full = self.segment.position > self.segment.header.capacity / 2;
+        if !self.prepare_ahead || self.spare.is_some() || !half_full {
+            return;
+        }
+        let (maker, base) = (self.maker.clone(), self.next_lsn);
+        let thread = std::thread::Builder::new().name("postres-spare".to_owned());
+        match thread.spawn(move || maker.prepare(base)) {
+            Ok(handle) => self.spare = Some(handle),
+            Err(error) => tracing::debug!(%error, "no thread to prepare a segment with"),
+        }
+    }
+
+    /// An outsized frame's buffer is not kept.
+    fn release_buffer(&mut self) {
+        const KEEP: usize = 8 << 20;
+        if self.buffer.capacity() > KEEP {
+            self.buffer = Vec::new();
+        }
+    }
+
+    fn rejected(&self, doing: &'static str, error: io::Error) -> AppendError {
+        AppendError::Rejected { doing, path: self.path(), source: Arc::new(error) }
+    }
+
+    /// Latches a final failure: after it the page cache may show what the disk does not hold.
+    fn fail(&mut self, doing: &'static str, error: io::Error) -> AppendError {
+        let error = AppendError::Failed { doing, path: self.path(), source: Arc::new(error) };
+        self.trouble = Some(Trouble::Failed(error.clone()));
+        error
+    }
+}
