@@ -1,1 +1,199 @@
-fn main() {}
+//! The `postres` binary: flags, logging, runtime, server, exit code.
+//!
+//! Exit codes: 0 after an orderly stop, 1 when the server cannot start or its log failed, 2 for
+//! bad flags, 128 and the signal's number when a second signal cut the stop short.
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use postres::config::{Config, LogFormat, LogLevel, Refusal};
+use postres::engine::{Engine, Running};
+use postres::server::{self, Limits};
+use postres::store::{self, InMemStore};
+use postres::wal::fs::StdFs;
+use postres::wal::recovery::{Repair, Report};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::level_filters::LevelFilter;
+
+/// Descriptors that the server needs beside its clients'.
+const OWN_DESCRIPTORS: u64 = 32;
+
+fn main() -> ExitCode {
+    let config = match Config::from_args(std::env::args_os()) {
+        Ok(config) => config,
+        Err(Refusal::Text(text)) => {
+            // A reader that went away early (`postres --help | head -1`) is no failure.
+            let _ = write!(std::io::stdout(), "{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(Refusal::Usage(line)) => {
+            let _ = writeln!(std::io::stderr(), "{line}");
+            return ExitCode::from(2);
+        }
+    };
+    start_logging(&config);
+    match run(&config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "postres: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_logging(config: &Config) {
+    let level = match config.log_level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => lines
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .init(),
+        LogFormat::Json => lines.json().flatten_event(true).with_target(false).init(),
+    }
+}
+
+fn run(config: &Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.threads())
+        .thread_name("postres-worker")
+        .enable_all()
+        .build()
+        .context("cannot start the threads")?;
+    let served = runtime.block_on(serve(config));
+    // What a stop left behind has had its time; the log is closed, or was never open.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve(config: &Config) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    watch_signals(stop.clone())?;
+    let max_connections = raise_descriptors(config.max_connections);
+    // First the ports: a port that is taken should not cost the time it takes to read the log.
+    // Clients that come before the log is read wait in the system's queue.
+    let listeners = bind(config)?;
+    let reading = tokio::task::spawn_blocking({
+        let config = config.clone();
+        move || start_engine(&config)
+    });
+    let (engine, running) = tokio::select! {
+        started = reading => started.context("reading the log panicked")??,
+        // Nothing was acknowledged yet and nothing waits, so there is nothing to finish.
+        () = stop.cancelled() => return Ok(()),
+    };
+    for listener in &listeners {
+        let addr = listener.local_addr().context("cannot tell the address")?;
+        tracing::info!(%addr, "listening");
+        if !addr.ip().is_loopback() {
+            tracing::warn!(%addr, "anyone who reaches this address can read and write everything");
+        }
+    }
+    let shutdown_timeout = config.shutdown_timeout();
+    let limits = Limits {
+        max_connections,
+        shutdown_timeout,
+    };
+    server::run(listeners, engine, running, limits, stop).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Cancels `stop` at the first signal; ends the process at the second.
+fn watch_signals(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut signals = server::stop_signals().context("cannot watch for signals")?;
+    tokio::spawn(async move {
+        let first = signals.next().await;
+        tracing::info!(
+            signal = first.name(),
+            "asked to stop; a second signal stops at once"
+        );
+        stop.cancel();
+        let second = signals.next().await;
+        tracing::warn!(signal = second.name(), "stopping at once");
+        std::process::exit(second.exit_code());
+    });
+    Ok(())
+}
+
+/// Asks the system for a descriptor for each client; says how many clients there can be.
+fn raise_descriptors(max_connections: usize) -> usize {
+    let needed = max_connections as u64 + OWN_DESCRIPTORS;
+    let granted = rlimit::increase_nofile_limit(needed).unwrap_or(needed);
+    if granted >= needed {
+        return max_connections;
+    }
+    let possible = usize::try_from(granted.saturating_sub(OWN_DESCRIPTORS).max(1)).unwrap_or(1);
+    tracing::warn!(
+        asked = max_connections,
+        max_connections = possible,
+        "the system allows fewer open files: raise its limit (ulimit -n) for more clients"
+    );
+    possible
+}
+
+fn bind(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
+    let addrs = config
+        .bind
+        .iter()
+        .map(|&ip| SocketAddr::new(ip, config.port));
+    addrs
+        .map(|addr| server::listen(addr).with_context(|| format!("cannot listen on {addr}")))
+        .collect()
+}
+
+fn start_engine(config: &Config) -> anyhow::Result<(Engine, Running)> {
+    let store: Arc<dyn InMemStore> = store::with_shards(config.shards, config.size).into();
+    if !config.persist {
+        tracing::warn!("no log is kept: everything is gone when the server stops");
+        return Ok(Engine::without_log(store));
+    }
+    let options = config.log_options();
+    let (engine, running, report) = Engine::recover(Arc::clone(&store), Arc::new(StdFs), &options)?;
+    tell(&report, store.len(), config);
+    Ok((engine, running))
+}
+
+fn tell(report: &Report, keys: usize, config: &Config) {
+    for repair in &report.repairs {
+        match repair {
+            Repair::TornTail {
+                path,
+                offset,
+                bytes,
+                kept,
+            } => tracing::warn!(
+                path = %path.display(), offset, bytes, kept = %kept.display(),
+                "the log ended in a write that a crash cut short; it was never acknowledged under -fsync always"
+            ),
+            Repair::ShortFile { path, len } => tracing::warn!(
+                path = %path.display(), len,
+                "the log's last file was shorter than it was made: something cut it"
+            ),
+            Repair::Leftover { path } => tracing::info!(
+                path = %path.display(),
+                "removed a file that was being prepared when the server stopped"
+            ),
+        }
+    }
+    tracing::info!(
+        wal = %config.wal.display(),
+        segments = report.segments,
+        operations = report.operations,
+        keys,
+        "the log is read"
+    );
+}

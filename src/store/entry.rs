@@ -21,7 +21,9 @@ impl Entry {
         push_length(&mut bytes, key.len());
         bytes.extend_from_slice(key);
         bytes.extend_from_slice(value);
-        Self { bytes: ThinArc::from_header_and_slice((), &bytes) }
+        Self {
+            bytes: ThinArc::from_header_and_slice((), &bytes),
+        }
     }
 
     /// The key.
@@ -43,7 +45,12 @@ impl Entry {
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (key, value) = self.parts();
-        write!(f, "Entry({} => {})", key.escape_ascii(), value.escape_ascii())
+        write!(
+            f,
+            "Entry({} => {})",
+            key.escape_ascii(),
+            value.escape_ascii()
+        )
     }
 }
 

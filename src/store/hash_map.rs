@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
+use super::InMemStore;
 use super::entry::{Entry, Value};
 use super::table::{TABLES, Tables};
-use super::InMemStore;
 
 /// A map behind one lock. [`super::ShardedMap`] is many of these.
 #[derive(Debug)]
@@ -25,7 +25,11 @@ impl HashMap {
     /// An empty map of at least this many small tables.
     pub(super) fn with_tables(tables: usize, capacity: usize) -> Self {
         let tables = Tables::new(tables, capacity);
-        Self { table_count: tables.count(), tables: RwLock::new(tables), len: AtomicUsize::new(0) }
+        Self {
+            table_count: tables.count(),
+            tables: RwLock::new(tables),
+            len: AtomicUsize::new(0),
+        }
     }
 }
 

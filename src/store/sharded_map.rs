@@ -16,12 +16,19 @@ impl ShardedMap {
     pub fn new(shards: usize, capacity: usize) -> Self {
         let shards = shards.max(1);
         let tables = TABLES.div_ceil(shards);
-        let shards: Box<[_]> =
-            (0..shards).map(|_| HashMap::with_tables(tables, capacity / shards)).collect();
-        Self { tables_each: shards.first().map_or(1, InMemStore::table_count), shards }
+        let shards: Box<[_]> = (0..shards)
+            .map(|_| HashMap::with_tables(tables, capacity / shards))
+            .collect();
+        Self {
+            tables_each: shards.first().map_or(1, InMemStore::table_count),
+            shards,
+        }
     }
 
-    #[expect(clippy::indexing_slicing, reason = "a remainder of the length is a valid index")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "a remainder of the length is a valid index"
+    )]
     fn shard(&self, key: &[u8]) -> &HashMap {
         // The remainder is below the number of shards, so it fits a usize.
         &self.shards[(djb2(key) % self.shards.len() as u64) as usize]
@@ -30,7 +37,9 @@ impl ShardedMap {
 
 /// Bernstein's hash: 5381, then times 33 plus each byte.
 fn djb2(key: &[u8]) -> u64 {
-    key.iter().fold(5381, |hash: u64, &byte| hash.wrapping_mul(33).wrapping_add(u64::from(byte)))
+    key.iter().fold(5381, |hash: u64, &byte| {
+        hash.wrapping_mul(33).wrapping_add(u64::from(byte))
+    })
 }
 
 impl InMemStore for ShardedMap {
@@ -60,7 +69,9 @@ impl InMemStore for ShardedMap {
 
     fn table(&self, index: usize) -> Vec<Entry> {
         let shard = self.shards.get(index / self.tables_each);
-        shard.map(|shard| shard.table(index % self.tables_each)).unwrap_or_default()
+        shard
+            .map(|shard| shard.table(index % self.tables_each))
+            .unwrap_or_default()
     }
 }
 

@@ -42,7 +42,9 @@ impl Tables {
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&Entry> {
         let (hash, index) = self.place(key);
-        self.tables.get(index)?.find(hash, |entry| entry.key() == key)
+        self.tables
+            .get(index)?
+            .find(hash, |entry| entry.key() == key)
     }
 
     /// Puts an entry in, and hands back the one that it replaces: whoever calls drops it, once
@@ -68,7 +70,10 @@ impl Tables {
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let (hash, index) = self.place(key);
         let table = self.tables.get_mut(index)?;
-        let (entry, _) = table.find_entry(hash, |entry| entry.key() == key).ok()?.remove();
+        let (entry, _) = table
+            .find_entry(hash, |entry| entry.key() == key)
+            .ok()?
+            .remove();
         if table.capacity() >= MIN_SHRINK && table.len() < table.capacity() / 8 {
             let hasher = &self.hasher;
             table.shrink_to(table.len() * 2, |other| hash_of(hasher, other.key()));
@@ -77,13 +82,19 @@ impl Tables {
     }
 
     pub(super) fn entries(&self, index: usize) -> Vec<Entry> {
-        self.tables.get(index).map(|table| table.iter().cloned().collect()).unwrap_or_default()
+        self.tables
+            .get(index)
+            .map(|table| table.iter().cloned().collect())
+            .unwrap_or_default()
     }
 
     /// The key's hash, and the table it lies in.
     fn place(&self, key: &[u8]) -> (u64, usize) {
         let hash = hash_of(&self.hasher, key);
-        (hash, (hash >> PICK_SHIFT) as usize & (self.tables.len() - 1))
+        (
+            hash,
+            (hash >> PICK_SHIFT) as usize & (self.tables.len() - 1),
+        )
     }
 }
 
@@ -107,7 +118,10 @@ mod tests {
         }
         for index in 0..tables.count() {
             let len = tables.entries(index).len();
-            assert!((700..1300).contains(&len), "table {index} holds {len} of about 1000");
+            assert!(
+                (700..1300).contains(&len),
+                "table {index} holds {len} of about 1000"
+            );
         }
     }
 
@@ -123,6 +137,9 @@ mod tests {
             assert!(tables.remove(key).is_some());
         }
         let empty: usize = tables.tables.iter().map(HashTable::capacity).sum();
-        assert!(empty <= 2 * MIN_SHRINK, "room for {empty} keys is left of {full}");
+        assert!(
+            empty <= 2 * MIN_SHRINK,
+            "room for {empty} keys is left of {full}"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Frames: the unit in which operations reach the disk. The layout is specified in
 //! [the module's doc](super); this file is the only one that writes or reads it.
 
-use super::{Lsn, Timestamp};
+use super::Lsn;
+use crate::time::Timestamp;
 
 /// Bytes of a frame before its body.
 pub const HEADER_LEN: usize = 48;
@@ -146,7 +147,9 @@ pub struct FrameCodec {
 impl FrameCodec {
     /// A codec for a segment with this salt.
     pub fn new(salt: u64) -> Self {
-        Self { seed: crc32c::crc32c(&salt.to_le_bytes()) }
+        Self {
+            seed: crc32c::crc32c(&salt.to_le_bytes()),
+        }
     }
 
     /// Makes a frame of what `buffer` holds behind its first [`HEADER_LEN`] bytes (the body):
@@ -155,10 +158,15 @@ impl FrameCodec {
     /// The caller has checked the body against [`MAX_BODY_LEN`].
     pub fn seal(&self, buffer: &mut Vec<u8>, mut header: FrameHeader) {
         let body_len = buffer.len().saturating_sub(HEADER_LEN);
-        assert!(body_len <= MAX_BODY_LEN, "a body of {body_len} bytes passed the writer's check");
+        assert!(
+            body_len <= MAX_BODY_LEN,
+            "a body of {body_len} bytes passed the writer's check"
+        );
         header.body_len = u32::try_from(body_len).unwrap_or(u32::MAX);
         buffer.resize(header.frame_len(), 0);
-        let Some((place, body)) = buffer.split_first_chunk_mut::<HEADER_LEN>() else { return };
+        let Some((place, body)) = buffer.split_first_chunk_mut::<HEADER_LEN>() else {
+            return;
+        };
         let mut fields = Vec::with_capacity(HEADER_LEN);
         fields.extend_from_slice(&crc32c::crc32c_append(self.seed, body).to_le_bytes());
         fields.extend_from_slice(&header.body_len.to_le_bytes());
@@ -176,8 +184,12 @@ impl FrameCodec {
 
     /// Reads the header at the start of `bytes`, and the body's checksum, not the body.
     pub fn open_header(&self, bytes: &[u8]) -> Result<(FrameHeader, u32), FrameError> {
-        let raw = bytes.first_chunk::<HEADER_LEN>().ok_or(FrameError::ShortHeader)?;
-        let (crc, fields) = raw.split_first_chunk::<4>().ok_or(FrameError::ShortHeader)?;
+        let raw = bytes
+            .first_chunk::<HEADER_LEN>()
+            .ok_or(FrameError::ShortHeader)?;
+        let (crc, fields) = raw
+            .split_first_chunk::<4>()
+            .ok_or(FrameError::ShortHeader)?;
         if crc32c::crc32c_append(self.seed, fields) != u32::from_le_bytes(*crc) {
             return Err(FrameError::HeaderChecksum);
         }
@@ -202,12 +214,16 @@ impl FrameCodec {
     /// Reads the frame at the start of `bytes`.
     pub fn open<'a>(&self, bytes: &'a [u8]) -> Result<Frame<'a>, FrameError> {
         let (header, body_crc) = self.open_header(bytes)?;
-        let padded = bytes.get(HEADER_LEN..header.frame_len()).ok_or(FrameError::ShortBody)?;
+        let padded = bytes
+            .get(HEADER_LEN..header.frame_len())
+            .ok_or(FrameError::ShortBody)?;
         if crc32c::crc32c_append(self.seed, padded) != body_crc {
             return Err(FrameError::BodyChecksum);
         }
-        let frame =
-            Frame { header, body: padded.get(..header.body_len as usize).unwrap_or_default() };
+        let frame = Frame {
+            header,
+            body: padded.get(..header.body_len as usize).unwrap_or_default(),
+        };
         if !frame.is_consistent() {
             return Err(FrameError::Malformed);
         }
@@ -230,7 +246,10 @@ struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
-        let (field, rest) = self.0.split_first_chunk::<N>().ok_or(FrameError::Malformed)?;
+        let (field, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(FrameError::Malformed)?;
         self.0 = rest;
         Ok(*field)
     }
@@ -298,7 +317,10 @@ mod tests {
         let bytes = sample(FrameCodec::new(42), &[b"key"]);
         let other = FrameCodec::new(43);
         assert_eq!(other.open(&bytes).unwrap_err(), FrameError::HeaderChecksum);
-        assert_eq!(other.open(&[0; 4096]).unwrap_err(), FrameError::HeaderChecksum);
+        assert_eq!(
+            other.open(&[0; 4096]).unwrap_err(),
+            FrameError::HeaderChecksum
+        );
     }
 
     #[test]

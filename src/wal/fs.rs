@@ -89,11 +89,7 @@ pub(crate) fn write_all_at(file: &dyn FsFile, mut bytes: &[u8], mut offset: u64)
 }
 
 /// Reads from `offset` until `buffer` is full or the file ends; says how many bytes it read.
-pub(crate) fn read_full_at(
-    file: &dyn FsFile,
-    buffer: &mut [u8],
-    offset: u64,
-) -> io::Result<usize> {
+pub(crate) fn read_full_at(file: &dyn FsFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;
     while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, offset + done as u64) {
@@ -133,14 +129,18 @@ impl Fs for StdFs {
             .collect();
         fs::create_dir_all(dir)?;
         for made in missing {
-            let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+            let parent = made
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty());
             self.sync_dir(parent.unwrap_or(Path::new(".")))?;
         }
         Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
+        fs::read_dir(dir)?
+            .map(|entry| entry.map(|entry| entry.file_name()))
+            .collect()
     }
 
     fn file_len(&self, path: &Path) -> io::Result<Option<u64>> {
@@ -153,12 +153,21 @@ impl Fs for StdFs {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        Ok(Box::new(OpenOptions::new().read(true).write(true).open(path)?))
+        Ok(Box::new(
+            OpenOptions::new().read(true).write(true).open(path)?,
+        ))
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         let mut options = OpenOptions::new();
-        Ok(Box::new(options.read(true).write(true).create(true).truncate(true).open(path)?))
+        Ok(Box::new(
+            options
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(path)?,
+        ))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -174,15 +183,21 @@ impl Fs for StdFs {
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 // Best effort: the message is complete without the number.
                 let _ = file.take(16).read_to_string(&mut holder);
-                return Err(LockError::Held { holder: holder.trim().parse().ok() });
+                return Err(LockError::Held {
+                    holder: holder.trim().parse().ok(),
+                });
             }
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }

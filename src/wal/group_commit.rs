@@ -54,10 +54,16 @@ impl<T> Shared<T> {
     }
 }
 
-/// Where operations are submitted to the log. When the last clone is gone the log closes.
+/// Where operations are submitted to the log. When it is dropped the log closes.
 #[derive(Debug)]
 pub struct Submitter<T> {
     shared: Arc<Shared<T>>,
+}
+
+impl<T> Drop for Submitter<T> {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
 }
 
 /// The log takes no more: it was closed, or it failed.
@@ -101,10 +107,17 @@ where
     F: FnMut(Group<T>) + Send + 'static,
 {
     let shared = Arc::new(Shared {
-        waiting: Mutex::new(Waiting { submissions: Vec::new(), open: true }),
+        waiting: Mutex::new(Waiting {
+            submissions: Vec::new(),
+            open: true,
+        }),
         arrived: Condvar::new(),
     });
-    let committer = Committer { shared: Arc::clone(&shared), writer: Some(writer), deliver };
+    let committer = Committer {
+        shared: Arc::clone(&shared),
+        writer: Some(writer),
+        deliver,
+    };
     let thread = std::thread::Builder::new().name("postres-log".to_owned());
     let handle = thread.spawn(move || committer.run())?;
     Ok((Submitter { shared }, handle))
@@ -130,7 +143,9 @@ impl<T> Drop for CloseOnExit<T> {
 impl<T, F: FnMut(Group<T>)> Committer<T, F> {
     fn run(mut self) -> Result<(), AppendError> {
         let _close = CloseOnExit(Arc::clone(&self.shared));
-        let Some(mut writer) = self.writer.take() else { return Ok(()) };
+        let Some(mut writer) = self.writer.take() else {
+            return Ok(());
+        };
         let mut refusing = false;
         while let Some(submissions) = self.next_batch(&mut writer)? {
             for group in Groups(submissions.into_iter().peekable()) {
@@ -140,7 +155,10 @@ impl<T, F: FnMut(Group<T>)> Committer<T, F> {
                     _ => None,
                 };
                 report_change(&mut refusing, &outcome);
-                (self.deliver)(Group { outcome, submissions: group });
+                (self.deliver)(Group {
+                    outcome,
+                    submissions: group,
+                });
                 if let Some(error) = failed {
                     return Err(error);
                 }
@@ -151,7 +169,10 @@ impl<T, F: FnMut(Group<T>)> Committer<T, F> {
 
     /// Waits for submissions and takes all there are; `None` once the queue is closed and empty.
     /// Under `everysec` it syncs when that is due.
-    fn next_batch(&self, writer: &mut LogWriter) -> Result<Option<Vec<Submission<T>>>, AppendError> {
+    fn next_batch(
+        &self,
+        writer: &mut LogWriter,
+    ) -> Result<Option<Vec<Submission<T>>>, AppendError> {
         loop {
             let due = writer.sync_due();
             if due.is_some_and(|due| due <= Instant::now()) {
@@ -178,7 +199,12 @@ impl<T, F: FnMut(Group<T>)> Committer<T, F> {
 
 fn commit<T>(writer: &mut LogWriter, group: &[Submission<T>]) -> Result<Position, AppendError> {
     let count = group.iter().map(|submission| submission.count).sum();
-    writer.append(count, group.iter().map(|submission| submission.operations.as_slice()))
+    writer.append(
+        count,
+        group
+            .iter()
+            .map(|submission| submission.operations.as_slice()),
+    )
 }
 
 /// Says once that writes are refused, and once that they are accepted again.
@@ -188,7 +214,9 @@ fn report_change(refusing: &mut bool, outcome: &Result<Position, AppendError>) {
             *refusing = false;
             tracing::info!("the log can be written again; writes are accepted");
         }
-        Err(error @ (AppendError::Rejected { .. } | AppendError::Uncertain { .. })) if !*refusing => {
+        Err(error @ (AppendError::Rejected { .. } | AppendError::Uncertain { .. }))
+            if !*refusing =>
+        {
             *refusing = true;
             tracing::error!("{error}; reads go on, writes are refused until this is mended");
         }
@@ -207,7 +235,10 @@ impl<T> Iterator for Groups<T> {
         let mut bytes = first.operations.len();
         let mut group = Vec::with_capacity(self.0.len() + 1);
         group.push(first);
-        while let Some(next) = self.0.next_if(|next| bytes + next.operations.len() <= GROUP_BYTES) {
+        while let Some(next) = self
+            .0
+            .next_if(|next| bytes + next.operations.len() <= GROUP_BYTES)
+        {
             bytes += next.operations.len();
             group.push(next);
         }
@@ -222,10 +253,19 @@ mod tests {
     fn groups(lengths: &[usize]) -> Vec<Vec<usize>> {
         let submissions: Vec<_> = lengths
             .iter()
-            .map(|&len| Submission { operations: vec![0; len], count: 1, ticket: () })
+            .map(|&len| Submission {
+                operations: vec![0; len],
+                count: 1,
+                ticket: (),
+            })
             .collect();
         Groups(submissions.into_iter().peekable())
-            .map(|group| group.iter().map(|submission| submission.operations.len()).collect())
+            .map(|group| {
+                group
+                    .iter()
+                    .map(|submission| submission.operations.len())
+                    .collect()
+            })
             .collect()
     }
 

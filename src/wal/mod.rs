@@ -63,8 +63,8 @@ pub mod writer;
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::time::{Clock, system_clock};
 
 /// A position in the log: the number of an operation, counted from 1 without a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,22 +79,6 @@ impl fmt::Display for Lsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
     }
-}
-
-/// Milliseconds since 1970 as a frame carries them: the only time that `apply` may know (P5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Timestamp(pub u64);
-
-/// Where the writer gets the time of day from.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
-/// The system's clock.
-pub fn system_clock() -> Clock {
-    Arc::new(|| {
-        // A clock set before 1970 reads as 1970: the writer never lets time fall anyway.
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-    })
 }
 
 /// When a commit is acknowledged (the flag `-fsync`).

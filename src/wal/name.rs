@@ -47,7 +47,10 @@ impl LogName {
     /// Splits the path given with `-wal` into folder and stem.
     pub fn new(path: &Path) -> Result<Self, BadLogName> {
         let ends_in_separator = path.as_os_str().as_encoded_bytes().ends_with(b"/");
-        let stem = path.file_name().and_then(OsStr::to_str).filter(|_| !ends_in_separator);
+        let stem = path
+            .file_name()
+            .and_then(OsStr::to_str)
+            .filter(|_| !ends_in_separator);
         let Some(stem) = stem else {
             return Err(BadLogName(path.to_path_buf()));
         };
@@ -55,7 +58,10 @@ impl LogName {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
             _ => PathBuf::from("."),
         };
-        Ok(Self { dir, stem: stem.to_owned() })
+        Ok(Self {
+            dir,
+            stem: stem.to_owned(),
+        })
     }
 
     /// The folder that holds the log.
@@ -120,9 +126,15 @@ mod tests {
     fn every_name_reads_back_as_what_it_was_built_for() {
         for base in [1, 9, 10, u64::MAX].map(Lsn) {
             let segment = log().segment(base);
-            assert_eq!(log().parse(segment.file_name().unwrap()), Some(FileKind::Segment(base)));
+            assert_eq!(
+                log().parse(segment.file_name().unwrap()),
+                Some(FileKind::Segment(base))
+            );
             let new = log().new_segment(base);
-            assert_eq!(log().parse(new.file_name().unwrap()), Some(FileKind::New(base)));
+            assert_eq!(
+                log().parse(new.file_name().unwrap()),
+                Some(FileKind::New(base))
+            );
         }
     }
 
@@ -130,7 +142,10 @@ mod tests {
     fn names_sort_as_their_positions_do() {
         let mut names = [100, 9, 10, u64::MAX, 1].map(|n| log().segment(Lsn(n)));
         names.sort();
-        assert_eq!(names, [1, 9, 10, 100, u64::MAX].map(|n| log().segment(Lsn(n))));
+        assert_eq!(
+            names,
+            [1, 9, 10, 100, u64::MAX].map(|n| log().segment(Lsn(n)))
+        );
     }
 
     #[test]
@@ -156,6 +171,9 @@ mod tests {
             assert!(LogName::new(Path::new(path)).is_err(), "{path:?}");
         }
         assert!(LogName::new(Path::new("dir/")).is_err());
-        assert_eq!(LogName::new(Path::new("wal")).unwrap().dir(), Path::new("."));
+        assert_eq!(
+            LogName::new(Path::new("wal")).unwrap().dir(),
+            Path::new(".")
+        );
     }
 }

@@ -41,7 +41,8 @@ use super::fs::{Fs, FsFile, Lock, LockError, write_all_at, write_zeros};
 use super::name::{BadLogName, FileKind, LogName};
 use super::segment::{self, HeaderError, Segment, SegmentHeader, SegmentMaker, read_segment};
 use super::writer::{End, LogWriter};
-use super::{LogOptions, Lsn, Timestamp};
+use super::{LogOptions, Lsn};
+use crate::time::Timestamp;
 
 /// Why a log was not opened. Each says what, where, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -200,10 +201,14 @@ pub fn open(
 ) -> Result<(LogWriter, Report), RecoveryError> {
     let name = LogName::new(&options.path)?;
     let dir = name.dir();
-    fs.create_dir_all(dir).map_err(|source| io_error("making the folder", dir, source))?;
+    fs.create_dir_all(dir)
+        .map_err(|source| io_error("making the folder", dir, source))?;
     let lock = fs
         .lock(&name.lock())
-        .map_err(|source| RecoveryError::Locked { path: name.lock(), source })?;
+        .map_err(|source| RecoveryError::Locked {
+            path: name.lock(),
+            source,
+        })?;
     let found = Found::look(&*fs, &name)?;
     let mut reader = Reader::new(&*fs, &name, replay);
     reader.read_all(&found)?;
@@ -235,11 +240,15 @@ impl Found {
         found.segments.sort_unstable();
         for &base in &found.segments {
             let path = name.segment(base);
-            let len = fs.file_len(&path).map_err(|source| io_error("reading", &path, source))?;
+            let len = fs
+                .file_len(&path)
+                .map_err(|source| io_error("reading", &path, source))?;
             found.total_bytes += len.unwrap_or(0);
         }
         let bare = name.bare();
-        let len = fs.file_len(&bare).map_err(|source| io_error("looking at", &bare, source))?;
+        let len = fs
+            .file_len(&bare)
+            .map_err(|source| io_error("looking at", &bare, source))?;
         if found.segments.is_empty() && len.is_some_and(|len| len > 0) {
             return Err(RecoveryError::NotALog { path: bare });
         }
@@ -280,9 +289,21 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(fs: &'a dyn Fs, name: &'a LogName, replay: &'a mut dyn Replay) -> Self {
-        let progress = Progress { done: 0, total: 0, operations: 0 };
+        let progress = Progress {
+            done: 0,
+            total: 0,
+            operations: 0,
+        };
         let report = Report::default();
-        Self { fs, name, replay, chain: None, ended_with: None, report, progress }
+        Self {
+            fs,
+            name,
+            replay,
+            chain: None,
+            ended_with: None,
+            report,
+            progress,
+        }
     }
 
     fn read_all(&mut self, found: &Found) -> Result<(), RecoveryError> {
@@ -291,8 +312,10 @@ impl<'a> Reader<'a> {
             let path = self.name.segment(base);
             let (file, bytes) = read_segment(self.fs, &path)
                 .map_err(|source| io_error("reading", &path, source))?;
-            let header = SegmentHeader::decode(&bytes)
-                .map_err(|source| RecoveryError::Header { path: path.clone(), source })?;
+            let header = SegmentHeader::decode(&bytes).map_err(|source| RecoveryError::Header {
+                path: path.clone(),
+                source,
+            })?;
             self.check_place(&header, base, &path)?;
             if self.joins_chain(&header, &bytes, &path)? {
                 self.read_frames(header, &path, file, &bytes)?;
@@ -301,7 +324,9 @@ impl<'a> Reader<'a> {
         }
         match &self.chain {
             Some(chain) if chain.last_kind == Some(FrameKind::Seal) => {
-                Err(RecoveryError::MissingSegment { path: self.name.segment(chain.next_lsn) })
+                Err(RecoveryError::MissingSegment {
+                    path: self.name.segment(chain.next_lsn),
+                })
             }
             _ => Ok(()),
         }
@@ -314,13 +339,19 @@ impl<'a> Reader<'a> {
         base: Lsn,
         path: &Path,
     ) -> Result<(), RecoveryError> {
-        let other_log = self.chain.as_ref().is_some_and(|c| c.header.log_id != header.log_id);
+        let other_log = self
+            .chain
+            .as_ref()
+            .is_some_and(|c| c.header.log_id != header.log_id);
         let says = match (header.base == base, other_log) {
             (true, false) => return Ok(()),
             (false, _) => format!("begins at operation {}", header.base),
             (true, true) => "belongs to another log".to_owned(),
         };
-        Err(RecoveryError::Misplaced { path: path.to_path_buf(), says })
+        Err(RecoveryError::Misplaced {
+            path: path.to_path_buf(),
+            says,
+        })
     }
 
     /// Whether this segment continues the chain; if it does not, it is a leftover or an error.
@@ -330,16 +361,25 @@ impl<'a> Reader<'a> {
         bytes: &[u8],
         path: &Path,
     ) -> Result<bool, RecoveryError> {
-        let expected = self.chain.as_ref().map_or(Lsn::FIRST, |chain| chain.next_lsn);
+        let expected = self
+            .chain
+            .as_ref()
+            .map_or(Lsn::FIRST, |chain| chain.next_lsn);
         if header.base > expected {
             // Where the segment before ends in bytes that are no frame, these are what is missing.
             if let (Some(chain), Some(source)) = (&self.chain, self.ended_with) {
                 return Err(damaged(chain, source, path));
             }
             let to = Lsn(header.base.0 - 1);
-            return Err(RecoveryError::Gap { from: expected, to, path: path.to_path_buf() });
+            return Err(RecoveryError::Gap {
+                from: expected,
+                to,
+                path: path.to_path_buf(),
+            });
         }
-        let Some(chain) = &mut self.chain else { return Ok(true) };
+        let Some(chain) = &mut self.chain else {
+            return Ok(true);
+        };
         let sealed = chain.last_kind == Some(FrameKind::Seal);
         if sealed && header.base == expected {
             return Ok(true);
@@ -351,9 +391,14 @@ impl<'a> Reader<'a> {
         match self.ended_with {
             Some(source) if header.base == expected => Err(damaged(chain, source, path)),
             _ => {
-                let says =
-                    format!("begins at operation {}, which is in a file before it", header.base);
-                Err(RecoveryError::Misplaced { path: path.to_path_buf(), says })
+                let says = format!(
+                    "begins at operation {}, which is in a file before it",
+                    header.base
+                );
+                Err(RecoveryError::Misplaced {
+                    path: path.to_path_buf(),
+                    says,
+                })
             }
         }
     }
@@ -368,7 +413,10 @@ impl<'a> Reader<'a> {
         /// Progress is told this often within a segment.
         const TELL_EVERY: u64 = 4 << 20;
         let previous = self.chain.take();
-        let leftovers = previous.as_ref().map(|chain| chain.leftovers.clone()).unwrap_or_default();
+        let leftovers = previous
+            .as_ref()
+            .map(|chain| chain.leftovers.clone())
+            .unwrap_or_default();
         let mut chain = Chain {
             header,
             path: path.to_path_buf(),
@@ -414,11 +462,17 @@ impl<'a> Reader<'a> {
     fn replay_frame(&mut self, chain: &Chain, frame: &Frame<'_>) -> Result<(), RecoveryError> {
         let header = frame.header;
         if header.lsn != chain.next_lsn {
-            let reason = format!("operation {} where {} should be", header.lsn, chain.next_lsn);
+            let reason = format!(
+                "operation {} where {} should be",
+                header.lsn, chain.next_lsn
+            );
             return Err(impossible(chain, reason));
         }
         if header.time < chain.time {
-            return Err(impossible(chain, "a time before the previous frame's".to_owned()));
+            return Err(impossible(
+                chain,
+                "a time before the previous frame's".to_owned(),
+            ));
         }
         for (lsn, operation) in (header.lsn.0..).map(Lsn).zip(frame.operations()) {
             self.replay
@@ -442,13 +496,18 @@ fn judge_tail(
     if error == FrameError::Malformed {
         return Err(impossible(chain, error.to_string()));
     }
-    let Some(end) = last_nonzero(bytes, chain.position) else { return Ok(None) };
+    let Some(end) = last_nonzero(bytes, chain.position) else {
+        return Ok(None);
+    };
     let mut at = chain.position + ALIGNMENT as u64;
     while at < end {
-        let witness = codec.open_header(tail(bytes, at)).ok().filter(|(header, _)| {
-            // Further conditions than the checksum, since this looks at millions of places.
-            header.lsn >= chain.next_lsn && header.time >= chain.time && header.synced <= at
-        });
+        let witness = codec
+            .open_header(tail(bytes, at))
+            .ok()
+            .filter(|(header, _)| {
+                // Further conditions than the checksum, since this looks at millions of places.
+                header.lsn >= chain.next_lsn && header.time >= chain.time && header.synced <= at
+            });
         if witness.is_some_and(|(header, _)| header.synced > chain.position) {
             return Err(RecoveryError::Damaged {
                 path: chain.path.clone(),
@@ -473,17 +532,23 @@ fn mend(
     chain: Option<&Chain>,
     report: &mut Report,
 ) -> Result<(), RecoveryError> {
-    let leftovers = chain.map(|chain| chain.leftovers.as_slice()).unwrap_or_default();
+    let leftovers = chain
+        .map(|chain| chain.leftovers.as_slice())
+        .unwrap_or_default();
     let leftovers = leftovers.iter().map(|&base| name.segment(base));
     let unfinished = found.unfinished.iter().map(|&base| name.new_segment(base));
     let removed: Vec<PathBuf> = leftovers.chain(unfinished).collect();
     for path in &removed {
-        fs.remove(path).map_err(|source| io_error("removing", path, source))?;
+        fs.remove(path)
+            .map_err(|source| io_error("removing", path, source))?;
     }
     if !removed.is_empty() {
-        fs.sync_dir(name.dir()).map_err(|source| io_error("syncing", name.dir(), source))?;
+        fs.sync_dir(name.dir())
+            .map_err(|source| io_error("syncing", name.dir(), source))?;
     }
-    report.repairs.extend(removed.into_iter().map(|path| Repair::Leftover { path }));
+    report
+        .repairs
+        .extend(removed.into_iter().map(|path| Repair::Leftover { path }));
     let Some(chain) = chain else { return Ok(()) };
     if let Some(torn) = &chain.torn {
         let kept = name.torn(chain.header.base, chain.position);
@@ -499,7 +564,10 @@ fn mend(
     let full_len = chain.header.capacity.max(chain.position);
     let short = chain.len < full_len;
     if short {
-        report.repairs.push(Repair::ShortFile { path: chain.path.clone(), len: chain.len });
+        report.repairs.push(Repair::ShortFile {
+            path: chain.path.clone(),
+            len: chain.len,
+        });
     }
     if chain.torn.is_some() || short {
         zero_tail(chain, full_len)
@@ -520,7 +588,11 @@ fn zero_tail(chain: &Chain, full_len: u64) -> io::Result<()> {
         chain.file.set_len(full_len)?;
     }
     let torn = chain.torn.as_ref().map_or(0, Vec::len) as u64;
-    write_zeros(&*chain.file, chain.position, (chain.position + torn).min(full_len))?;
+    write_zeros(
+        &*chain.file,
+        chain.position,
+        (chain.position + torn).min(full_len),
+    )?;
     write_zeros(&*chain.file, chain.len.max(chain.position), full_len)?;
     chain.file.sync_data()
 }
@@ -555,17 +627,27 @@ fn continue_log(
         }
         None => {
             maker.log_id = (options.entropy)();
-            let made = maker.prepare(Lsn::FIRST).and_then(|new| maker.finish(new, Lsn::FIRST));
+            let made = maker
+                .prepare(Lsn::FIRST)
+                .and_then(|new| maker.finish(new, Lsn::FIRST));
             let path = maker.name.segment(Lsn::FIRST);
             let segment = made.map_err(|source| io_error("making", &path, source))?;
-            End { segment, next_lsn: Lsn::FIRST, time: Timestamp::default(), closed: false }
+            End {
+                segment,
+                next_lsn: Lsn::FIRST,
+                time: Timestamp::default(),
+                closed: false,
+            }
         }
     };
     Ok(LogWriter::new(maker, options, end, lock))
 }
 
 fn tail(bytes: &[u8], from: u64) -> &[u8] {
-    usize::try_from(from).ok().and_then(|from| bytes.get(from..)).unwrap_or_default()
+    usize::try_from(from)
+        .ok()
+        .and_then(|from| bytes.get(from..))
+        .unwrap_or_default()
 }
 
 /// The offset behind the last byte at or after `from` that is not zero.
@@ -575,11 +657,19 @@ fn last_nonzero(bytes: &[u8], from: u64) -> Option<u64> {
 }
 
 fn io_error(doing: &'static str, path: &Path, source: io::Error) -> RecoveryError {
-    RecoveryError::Io { doing, path: path.to_path_buf(), source }
+    RecoveryError::Io {
+        doing,
+        path: path.to_path_buf(),
+        source,
+    }
 }
 
 fn impossible(chain: &Chain, reason: String) -> RecoveryError {
-    RecoveryError::Impossible { path: chain.path.clone(), offset: chain.position, reason }
+    RecoveryError::Impossible {
+        path: chain.path.clone(),
+        offset: chain.position,
+        reason,
+    }
 }
 
 fn damaged(chain: &Chain, source: FrameError, witness: &Path) -> RecoveryError {

@@ -77,7 +77,9 @@ impl SegmentHeader {
     /// Reads a header from the start of a segment.
     pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
         let header = bytes.get(..HEADER_LEN as usize).ok_or(HeaderError::Short)?;
-        let (fields, crc) = header.split_last_chunk::<CRC_LEN>().ok_or(HeaderError::Short)?;
+        let (fields, crc) = header
+            .split_last_chunk::<CRC_LEN>()
+            .ok_or(HeaderError::Short)?;
         if crc32c::crc32c(fields) != u32::from_le_bytes(*crc) {
             return Err(HeaderError::Checksum);
         }
@@ -91,7 +93,11 @@ impl SegmentHeader {
             return Err(HeaderError::Version(u32::from_le_bytes(*version)));
         }
         let numbers = rest.get(4..36).ok_or(HeaderError::Short)?;
-        let mut numbers = numbers.as_chunks::<8>().0.iter().map(|raw| u64::from_le_bytes(*raw));
+        let mut numbers = numbers
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|raw| u64::from_le_bytes(*raw));
         let mut number = || numbers.next().ok_or(HeaderError::Short);
         Ok(Self {
             log_id: number()?,
@@ -189,7 +195,11 @@ impl SegmentMaker {
             let _ = self.fs.remove(&named);
             return Err(error);
         }
-        Ok(Segment { header, file, position: HEADER_LEN })
+        Ok(Segment {
+            header,
+            file,
+            position: HEADER_LEN,
+        })
     }
 }
 
@@ -199,7 +209,8 @@ impl SegmentMaker {
 /// [`super::frame::MAX_BODY_LEN`] and the configured capacity.
 pub fn read_segment(fs: &dyn Fs, path: &Path) -> io::Result<(Box<dyn FsFile>, Vec<u8>)> {
     let file = fs.open(path)?;
-    let len = usize::try_from(file.len()?).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    let len =
+        usize::try_from(file.len()?).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
     let mut bytes = vec![0; len];
     let read = read_full_at(&*file, &mut bytes, 0)?;
     bytes.truncate(read);
@@ -210,8 +221,12 @@ pub fn read_segment(fs: &dyn Fs, path: &Path) -> io::Result<(Box<dyn FsFile>, Ve
 mod tests {
     use super::*;
 
-    const HEADER: SegmentHeader =
-        SegmentHeader { log_id: 1, base: Lsn(2), salt: 3, capacity: 1 << 20 };
+    const HEADER: SegmentHeader = SegmentHeader {
+        log_id: 1,
+        base: Lsn(2),
+        salt: 3,
+        capacity: 1 << 20,
+    };
 
     #[test]
     fn a_header_reads_back_as_it_was_written() {
@@ -231,7 +246,10 @@ mod tests {
     fn a_header_cut_short_is_noticed() {
         for len in [0, 8, 48, HEADER_LEN as usize - 1] {
             let bytes = HEADER.encode();
-            assert_eq!(SegmentHeader::decode(&bytes[..len]), Err(HeaderError::Short));
+            assert_eq!(
+                SegmentHeader::decode(&bytes[..len]),
+                Err(HeaderError::Short)
+            );
         }
     }
 

@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 use super::frame::{self, FrameHeader, FrameKind, MAX_BODY_LEN};
 use super::fs::{Lock, write_all_at, write_zeros};
 use super::segment::{Prepared, Segment, SegmentMaker};
-use super::{Clock, LogOptions, Lsn, SyncPolicy, Timestamp};
+use super::{LogOptions, Lsn, SyncPolicy};
+use crate::time::{Clock, Timestamp};
 
 /// How long after a failed attempt to make room the next one is made. Between the two, groups are
 /// rejected with the same cause, which costs nothing.
@@ -182,7 +183,10 @@ impl LogWriter {
         }
         self.make_room(body_len)?;
         self.time = self.time.max((self.clock.0)());
-        let position = Position { lsn: self.next_lsn, time: self.time };
+        let position = Position {
+            lsn: self.next_lsn,
+            time: self.time,
+        };
         self.write_frame(FrameKind::Operations, count)?;
         if self.policy == SyncPolicy::Always {
             self.sync()?;
@@ -319,12 +323,17 @@ impl LogWriter {
         let next = made.map_err(|error| {
             let error = self.rejected("making the segment behind", error);
             let until = Instant::now() + RETRY_AFTER;
-            self.trouble = Some(Trouble::NoRoom { until, error: error.clone() });
+            self.trouble = Some(Trouble::NoRoom {
+                until,
+                error: error.clone(),
+            });
             error
         })?;
         let body = std::mem::take(&mut self.buffer);
         self.clear_body();
-        let sealed = self.write_frame(FrameKind::Seal, 0).and_then(|()| self.sync());
+        let sealed = self
+            .write_frame(FrameKind::Seal, 0)
+            .and_then(|()| self.sync());
         self.buffer = body;
         // Without a seal the new segment stays behind, empty, until the next attempt replaces it
         // or a restart removes it. It must not be removed here: the seal may be on the disk.
@@ -359,12 +368,20 @@ impl LogWriter {
     }
 
     fn rejected(&self, doing: &'static str, error: io::Error) -> AppendError {
-        AppendError::Rejected { doing, path: self.path(), source: Arc::new(error) }
+        AppendError::Rejected {
+            doing,
+            path: self.path(),
+            source: Arc::new(error),
+        }
     }
 
     /// Latches a final failure: after it the page cache may show what the disk does not hold.
     fn fail(&mut self, doing: &'static str, error: io::Error) -> AppendError {
-        let error = AppendError::Failed { doing, path: self.path(), source: Arc::new(error) };
+        let error = AppendError::Failed {
+            doing,
+            path: self.path(),
+            source: Arc::new(error),
+        };
         self.trouble = Some(Trouble::Failed(error.clone()));
         error
     }

@@ -1,0 +1,43 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, value_parser};
+
+/// Compares postres with a naive baseline and with Valkey, over the network, in one run.
+#[derive(Debug, Parser)]
+#[command(name = "end_to_end")]
+pub(crate) struct Options {
+    /// How often each contestant of a case is measured; the medians count
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+
+    /// How long each measurement takes, after a warm-up of a fifth of that
+    #[arg(long, default_value = "2", value_name = "S", value_parser = seconds)]
+    pub(crate) seconds: Duration,
+
+    /// Only the cases whose name contains this
+    #[arg(long, value_name = "SUBSTRING")]
+    pub(crate) case: Option<String>,
+
+    /// Leave Valkey out where it cannot be had
+    #[arg(long)]
+    pub(crate) without_valkey: bool,
+
+    /// Also write every measurement to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    /// What cargo passes to a benchmark that is to measure
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if seconds <= 0.0 {
+        return Err("more than 0".to_owned());
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}

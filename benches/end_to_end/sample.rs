@@ -1,0 +1,111 @@
+//! The figures of one measurement, and of several.
+
+use std::fmt;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::load::Measured;
+use super::wire::Kind;
+
+/// The figures of one measurement of one contestant.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    /// Its GETs, if it had any.
+    pub(crate) get: Option<Figures>,
+    /// Its SETs, if it had any.
+    pub(crate) set: Option<Figures>,
+    /// Processor time of the server for each operation, in microseconds.
+    pub(crate) cpu_micros: f64,
+}
+
+/// The figures of one kind of operation. Latencies are in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figures {
+    /// Operations a second.
+    pub(crate) rate: f64,
+    /// The shortest latency.
+    pub(crate) min: f64,
+    /// The latency that half of the operations stay below.
+    pub(crate) p50: f64,
+    /// The latency that 99 in 100 stay below.
+    pub(crate) p99: f64,
+    /// The latency that 999 in 1000 stay below.
+    pub(crate) p999: f64,
+    /// The longest latency.
+    pub(crate) max: f64,
+}
+
+impl Sample {
+    /// Sums up a measurement during which the server used `cpu` of processor time.
+    pub(crate) fn new(measured: &Measured, cpu: Duration) -> Self {
+        Self {
+            get: Figures::new(measured, Kind::Get),
+            set: Figures::new(measured, Kind::Set),
+            cpu_micros: cpu.as_secs_f64() * 1e6 / measured.replies as f64,
+        }
+    }
+
+    /// The figures of one kind of operation.
+    pub(crate) fn of(&self, kind: Kind) -> Option<&Figures> {
+        match kind {
+            Kind::Get => self.get.as_ref(),
+            Kind::Set => self.set.as_ref(),
+        }
+    }
+}
+
+impl fmt::Display for Sample {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (kind, figures) in [(Kind::Get, &self.get), (Kind::Set, &self.set)] {
+            if let Some(Figures { rate, p99, .. }) = figures {
+                write!(formatter, "{rate:.0} {kind}/s (p99 {p99:.0} us) ")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Figures {
+    fn new(measured: &Measured, kind: Kind) -> Option<Self> {
+        let histogram: &Histogram<u64> = measured.of(kind);
+        if histogram.is_empty() {
+            return None;
+        }
+        let micros = |nanos: u64| nanos as f64 / 1000.0;
+        Some(Self {
+            rate: measured.rate(kind),
+            min: micros(histogram.min()),
+            p50: micros(histogram.value_at_quantile(0.5)),
+            p99: micros(histogram.value_at_quantile(0.99)),
+            p999: micros(histogram.value_at_quantile(0.999)),
+            max: micros(histogram.max()),
+        })
+    }
+}
+
+/// The middle of several values, and how far apart they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spread {
+    /// The smallest.
+    pub(crate) min: f64,
+    /// The one in the middle, or the mean of the two.
+    pub(crate) median: f64,
+    /// The largest.
+    pub(crate) max: f64,
+}
+
+impl Spread {
+    /// The spread of `values`, of which there has to be at least one.
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut sorted: Vec<f64> = values.into_iter().collect();
+        sorted.sort_by(f64::total_cmp);
+        let upper = *sorted.get(sorted.len() / 2)?;
+        let lower = *sorted.get((sorted.len() - 1) / 2)?;
+        Some(Self {
+            min: *sorted.first()?,
+            median: f64::midpoint(lower, upper),
+            max: *sorted.last()?,
+        })
+    }
+}

@@ -1,0 +1,310 @@
+//! Starting and stopping the servers that are compared.
+//!
+//! Every server is a child process on a free port of the loopback, with a fresh folder of its own
+//! on the project's disk, and is ended by its process id.
+
+use std::env;
+use std::fmt;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result, anyhow, bail};
+use tempfile::TempDir;
+
+use super::naive;
+use super::slow_sync::SlowSync;
+use super::wire::Protocol;
+
+/// A server that is not there after this time will not come.
+const START: Duration = Duration::from_secs(20);
+
+/// A server that has not stopped after this time is killed.
+const STOP: Duration = Duration::from_secs(20);
+
+/// Between two looks at whether a server started or stopped.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// The units of a process's times in procfs: `USER_HZ`, which is 100 on every Linux that cargo
+/// runs on.
+const TICKS_A_SECOND: u64 = 100;
+
+/// A server and how it is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contestant {
+    /// postres as it comes: each write synced before its reply.
+    PostresAlways,
+    /// postres that logs without syncing.
+    PostresNever,
+    /// The baseline: one fdatasync for each SET.
+    Naive,
+    /// Valkey with a log, synced before the replies.
+    ValkeyAlways,
+    /// Valkey in memory only.
+    ValkeyNoLog,
+}
+
+impl Contestant {
+    /// Whether Valkey has to be there for it.
+    pub(crate) fn is_valkey(self) -> bool {
+        matches!(self, Self::ValkeyAlways | Self::ValkeyNoLog)
+    }
+
+    /// Whether each of its SETs waits for a sync.
+    pub(crate) fn syncs(self) -> bool {
+        matches!(self, Self::PostresAlways | Self::Naive | Self::ValkeyAlways)
+    }
+
+    fn protocol(self) -> Protocol {
+        if self.is_valkey() {
+            Protocol::Resp
+        } else {
+            Protocol::Line
+        }
+    }
+}
+
+impl fmt::Display for Contestant {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::PostresAlways => "postres, fsync always",
+            Self::PostresNever => "postres, fsync never",
+            Self::Naive => "naive, fdatasync per SET",
+            Self::ValkeyAlways => "Valkey, appendfsync always",
+            Self::ValkeyNoLog => "Valkey, no log",
+        })
+    }
+}
+
+/// What the servers need to start.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    /// Where the servers' folders are made.
+    pub(crate) scratch: PathBuf,
+    /// Valkey's server, unless it is left out.
+    pub(crate) valkey: Option<PathBuf>,
+}
+
+/// A running server. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    contestant: Contestant,
+    child: Child,
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+impl Server {
+    /// Starts a server, each of its syncs slower as `slow_sync` says, and waits until it answers.
+    pub(crate) fn start(
+        contestant: Contestant,
+        lab: &Lab,
+        slow_sync: Option<&SlowSync>,
+    ) -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("bench-")
+            .tempdir_in(&lab.scratch)?;
+        let port = free_port()?;
+        let mut command = command(contestant, lab, folder.path(), port)?;
+        if let Some(slow_sync) = slow_sync {
+            slow_sync.apply(&mut command);
+        }
+        command
+            .stdin(Stdio::piped())
+            .stdout(File::create(folder.path().join("stdout"))?)
+            .stderr(File::create(folder.path().join("stderr"))?);
+        let child = command
+            .spawn()
+            .with_context(|| format!("starting {command:?}"))?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut server = Self {
+            contestant,
+            child,
+            address,
+            folder,
+        };
+        let ready = server.wait_until_ready();
+        ready.map_err(|error| server.account("did not start", &error))?;
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The language it is spoken to in.
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.contestant.protocol()
+    }
+
+    /// The processor time it has used so far.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name, in brackets, may hold anything; the fields after it are numbers. The user and
+        // the system time are the 12th and 13th of those.
+        let (_, fields) = stat
+            .rsplit_once(") ")
+            .context("a process status without a name")?;
+        let times = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
+        let ticks = times
+            .sum::<Result<u64, _>>()
+            .context("a process status without times")?;
+        Ok(Duration::from_millis(ticks * 1000 / TICKS_A_SECOND))
+    }
+
+    /// Ends it, and complains when it did not end well.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let status = self.terminate()?;
+        // The baseline has no handler for the signal.
+        let well = status.success() || self.contestant == Contestant::Naive;
+        if well {
+            Ok(())
+        } else {
+            Err(self.account("did not end well", &anyhow!("{status}")))
+        }
+    }
+
+    /// What went wrong, with the server's own words.
+    pub(crate) fn account(&self, event: &str, error: &Error) -> Error {
+        let read = |name| fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+        let words = read("stdout") + &read("stderr");
+        let lines: Vec<&str> = words.lines().collect();
+        let last = lines
+            .get(lines.len().saturating_sub(20)..)
+            .unwrap_or_default()
+            .join("\n");
+        anyhow!(
+            "{} {event}: {error:#}; the end of its output:\n{last}",
+            self.contestant
+        )
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("it ended with {status}");
+            }
+            if self.contestant.is_valkey() {
+                if TcpStream::connect(self.address).is_ok() {
+                    return Ok(());
+                }
+            } else if let Some(address) = self.announced_address()? {
+                self.address = address;
+                return Ok(());
+            }
+            thread::sleep(LOOK);
+        }
+        bail!("it did not listen within {START:?}")
+    }
+
+    /// The address that a server which chooses its own port has logged.
+    fn announced_address(&self) -> Result<Option<SocketAddr>> {
+        let log = fs::read_to_string(self.folder.path().join("stderr"))?;
+        // A line without its end may still be in the writing.
+        let mut lines = log
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        let Some(line) = lines.find(|line| line.contains("listening")) else {
+            return Ok(None);
+        };
+        let address = line
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("addr="));
+        let address = address.with_context(|| format!("no address in \"{line}\""))?;
+        address
+            .parse()
+            .map(Some)
+            .with_context(|| format!("\"{address}\" as an address"))
+    }
+
+    fn terminate(&mut self) -> Result<ExitStatus> {
+        let pid = self.child.id().to_string();
+        if self.child.try_wait()?.is_none() {
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .context("running kill")?;
+        }
+        let deadline = Instant::now() + STOP;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            thread::sleep(LOOK);
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        Err(anyhow!(
+            "{} had to be killed: still there {STOP:?} after SIGTERM",
+            self.contestant
+        ))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Reached with the process still there only after an error, which is being reported.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+fn command(contestant: Contestant, lab: &Lab, folder: &Path, port: u16) -> Result<Command> {
+    match contestant {
+        Contestant::PostresAlways => Ok(postres("always", folder)),
+        Contestant::PostresNever => Ok(postres("never", folder)),
+        Contestant::Naive => {
+            let mut command = Command::new(env::current_exe()?);
+            command.env(naive::LOG, folder.join("log"));
+            Ok(command)
+        }
+        Contestant::ValkeyAlways => {
+            let mut command = valkey(lab, folder, port)?;
+            // Rewriting the log in the middle of a measurement would count against Valkey.
+            command.args(["--appendonly", "yes", "--appendfsync", "always"]);
+            command.args(["--auto-aof-rewrite-percentage", "0"]);
+            Ok(command)
+        }
+        Contestant::ValkeyNoLog => {
+            let mut command = valkey(lab, folder, port)?;
+            command.args(["--appendonly", "no"]);
+            Ok(command)
+        }
+    }
+}
+
+fn postres(fsync: &str, folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_postres"));
+    command.args(["-port", "0", "-bind", "127.0.0.1", "-fsync", fsync, "-wal"]);
+    command.arg(folder.join("wal_file"));
+    command
+}
+
+fn valkey(lab: &Lab, folder: &Path, port: u16) -> Result<Command> {
+    let mut command = Command::new(lab.valkey.as_ref().context("Valkey was left out")?);
+    command.args([
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        &port.to_string(),
+        "--save",
+        "",
+        "--dir",
+    ]);
+    command.arg(folder);
+    Ok(command)
+}
+
+/// A port that is free now. Another program may take it before Valkey does; Valkey then fails to
+/// start, and the benchmark with it.
+fn free_port() -> Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?.port())
+}

@@ -1,0 +1,429 @@
+//! The engine: the only place where log and store meet.
+//!
+//! A connection hands over a [`Batch`]: what stood in its pipeline from the first write on. The
+//! log makes the batch's operations durable together with those of others; the applier, one task,
+//! then carries out every step of every batch in log order and sends the replies.
+//!
+//! - P1, P2: a batch reaches the applier only after the fdatasync that covers it, and nothing else
+//!   changes the store. So neither a reply nor a read shows what a crash could take back.
+//! - P3: [`Engine::read`] looks at the store and waits for nothing.
+//! - P4: a batch that the log rejected is answered with errors and never applied.
+//! - P8: what waits for the log is bounded in bytes; beyond that submitting waits.
+//!
+//! Replication will commit the same submissions by a majority in place of [`wal::group_commit`];
+//! what stands before and behind it need not know.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::command::{self, Operation, ReadFn, Reply};
+use crate::protocol::ErrorReply;
+use crate::store::InMemStore;
+use crate::time::{Clock, Timestamp, system_clock};
+use crate::wal::fs::Fs;
+use crate::wal::group_commit::{self, Group, LogThread, Submission, Submitter};
+use crate::wal::recovery::{self, Progress, RecoveryError, Replay, Report};
+use crate::wal::writer::{AppendError, Position};
+use crate::wal::{LogOptions, Lsn, frame};
+
+/// Bytes of operations that may wait for the log. A submitter beyond that waits for room.
+const MAX_WAITING_BYTES: usize = 64 << 20;
+
+/// What a step costs beside its operation's bytes, in the same account.
+const STEP_COST: usize = 64;
+
+/// Groups that may wait for the applier before the log thread waits for it.
+const GROUPS_IN_FLIGHT: usize = 4;
+
+/// Steps that the applier carries out before it lets other tasks of its thread run (P3).
+const STEPS_PER_TURN: usize = 128;
+
+/// A part of a pipeline, in order: what is written, and what must come after it.
+#[derive(Debug, Default)]
+pub struct Batch {
+    operations: Vec<u8>,
+    count: u32,
+    steps: Vec<Step>,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Applies the next operation.
+    Write,
+    /// Reads, behind a write of the same pipeline.
+    Read { run: ReadFn, args: Vec<Box<[u8]>> },
+    /// Hands back a reply that was ready when the pipeline was read.
+    Ready(Reply),
+}
+
+impl Batch {
+    /// Adds a change.
+    pub fn write(&mut self, operation: &Operation<'_>) {
+        frame::push_operation(&mut self.operations, |out| operation.encode(out));
+        self.count += 1;
+        self.steps.push(Step::Write);
+    }
+
+    /// Adds a read of what the steps before it leave.
+    pub fn read(&mut self, run: ReadFn, args: &[&[u8]]) {
+        let args = args.iter().map(|&arg| Box::from(arg)).collect();
+        self.steps.push(Step::Read { run, args });
+    }
+
+    /// Adds a reply that needs no store, in its place among the others.
+    pub fn ready(&mut self, reply: Reply) {
+        self.steps.push(Step::Ready(reply));
+    }
+
+    /// Whether there is no step.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// How much it counts among what waits for the log.
+    pub fn cost(&self) -> usize {
+        self.operations.len() + self.steps.len() * STEP_COST
+    }
+}
+
+/// Told to everyone who still waits when the engine is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the server is stopping; this write may or may not be there after a restart")]
+pub struct Stopped;
+
+/// Why an engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log could not be opened.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// The log's thread could not be started.
+    #[error("starting the log's thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// What the log hands back with a batch.
+#[derive(Debug)]
+struct Ticket {
+    steps: Vec<Step>,
+    answer: oneshot::Sender<Vec<Reply>>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// A store and its log. Shared by all connections.
+#[derive(Debug)]
+pub struct Engine {
+    store: Arc<dyn InMemStore>,
+    writes: Writes,
+}
+
+#[derive(Debug)]
+enum Writes {
+    Logged {
+        submitter: Submitter<Ticket>,
+        room: Arc<Semaphore>,
+    },
+    /// `-persist false`: applied at once, under a lock that makes the caller the one applier.
+    Unlogged(Mutex<Unlogged>),
+}
+
+struct Unlogged {
+    clock: Clock,
+    time: Timestamp,
+}
+
+impl std::fmt::Debug for Unlogged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unlogged")
+            .field("time", &self.time)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The parts of a running engine that end: whoever started it waits for them.
+#[derive(Debug)]
+pub struct Running {
+    log: Option<LogThread>,
+    applier: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Engine {
+    /// An engine that keeps nothing.
+    pub fn without_log(store: Arc<dyn InMemStore>) -> (Self, Running) {
+        let unlogged = Unlogged {
+            clock: system_clock(),
+            time: Timestamp::default(),
+        };
+        let writes = Writes::Unlogged(Mutex::new(unlogged));
+        (
+            Self { store, writes },
+            Running {
+                log: None,
+                applier: None,
+            },
+        )
+    }
+
+    /// Reads the log back into `store`, which is empty, and starts the log's thread and the
+    /// applier. Must be called inside a runtime. It blocks for as long as the reading takes.
+    pub fn recover(
+        store: Arc<dyn InMemStore>,
+        fs: Arc<dyn Fs>,
+        options: &LogOptions,
+    ) -> Result<(Self, Running, Report), StartError> {
+        let mut replay = Replayer::new(&*store);
+        let (writer, report) = recovery::open(fs, options, &mut replay)?;
+        let (groups_tx, groups_rx) = mpsc::channel(GROUPS_IN_FLIGHT);
+        let deliver = move |group| {
+            // The applier ends only after this thread, or with the runtime: nobody waits then.
+            let _ = groups_tx.blocking_send(group);
+        };
+        let (submitter, log) = group_commit::start(writer, deliver).map_err(StartError::Thread)?;
+        let applier = tokio::spawn(apply_groups(Arc::clone(&store), groups_rx));
+        let room = Arc::new(Semaphore::new(MAX_WAITING_BYTES));
+        let engine = Self {
+            store,
+            writes: Writes::Logged { submitter, room },
+        };
+        Ok((
+            engine,
+            Running {
+                log: Some(log),
+                applier: Some(applier),
+            },
+            report,
+        ))
+    }
+
+    /// Answers a read from the store, at once.
+    pub fn read(&self, run: ReadFn, args: &[&[u8]]) -> Reply {
+        run(&*self.store, args)
+    }
+
+    /// Carries out a batch, and returns a reply for each of its steps, once all its operations are
+    /// durable. Waits where too much else waits for the log.
+    pub async fn submit(&self, batch: Batch) -> Result<Vec<Reply>, Stopped> {
+        let cost = batch.cost();
+        let Batch {
+            operations,
+            count,
+            steps,
+        } = batch;
+        let (submitter, room) = match &self.writes {
+            Writes::Logged { submitter, room } => (submitter, room),
+            Writes::Unlogged(unlogged) => {
+                let mut unlogged = unlogged.lock();
+                unlogged.time = unlogged.time.max((unlogged.clock)());
+                let carried = Batched::new(&operations, steps);
+                return Ok(carried
+                    .map(|step| step.run(&*self.store, unlogged.time))
+                    .collect());
+            }
+        };
+        // A batch larger than the whole account waits until it is alone.
+        let permits = u32::try_from(cost.min(MAX_WAITING_BYTES)).unwrap_or(u32::MAX);
+        let permit = Arc::clone(room)
+            .acquire_many_owned(permits)
+            .await
+            .map_err(|_| Stopped)?;
+        let (answer, answered) = oneshot::channel();
+        let ticket = Ticket {
+            steps,
+            answer,
+            _room: permit,
+        };
+        submitter
+            .submit(Submission {
+                operations,
+                count,
+                ticket,
+            })
+            .map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// Takes no more batches. What was submitted is still made durable, applied and answered.
+    pub fn close(&self) {
+        if let Writes::Logged { submitter, .. } = &self.writes {
+            submitter.close();
+        }
+    }
+}
+
+impl Running {
+    /// Waits until log and applier have ended: after [`Engine::close`], or because the log failed,
+    /// which is the error.
+    pub async fn ended(&mut self) -> Result<(), EngineFailure> {
+        if let Some(applier) = &mut self.applier {
+            // It ends when the log's thread does, so the join below waits for little.
+            let ended = applier.await;
+            self.applier = None;
+            ended.map_err(|_| EngineFailure::Applier)?;
+        }
+        match self.log.take().map(LogThread::join) {
+            Some(Ok(Err(error))) => Err(EngineFailure::Log(error)),
+            Some(Err(_)) => Err(EngineFailure::LogThread),
+            Some(Ok(Ok(()))) | None => Ok(()),
+        }
+    }
+
+    /// Whether there is a log that could fail.
+    pub fn has_log(&self) -> bool {
+        self.log.is_some()
+    }
+}
+
+/// Why an engine ended although nobody closed it. None of them can be mended while it runs.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineFailure {
+    /// The disk.
+    #[error(transparent)]
+    Log(AppendError),
+    /// A defect: the log's thread panicked.
+    #[error("the log's thread panicked, which is a defect of postres")]
+    LogThread,
+    /// A defect: the applier panicked.
+    #[error("the applier panicked, which is a defect of postres")]
+    Applier,
+}
+
+/// The applier: carries out groups in log order.
+async fn apply_groups(store: Arc<dyn InMemStore>, mut groups: mpsc::Receiver<Group<Ticket>>) {
+    let mut budget = STEPS_PER_TURN;
+    while let Some(group) = groups.recv().await {
+        for submission in group.submissions {
+            let Ticket {
+                steps,
+                answer,
+                _room,
+            } = submission.ticket;
+            let mut replies = Vec::with_capacity(steps.len());
+            for step in Batched::new(&submission.operations, steps) {
+                replies.push(match &group.outcome {
+                    Ok(Position { time, .. }) => step.run(&*store, *time),
+                    Err(error) => step.refuse(&*store, error),
+                });
+                budget -= 1;
+                if budget == 0 {
+                    budget = STEPS_PER_TURN;
+                    tokio::task::yield_now().await;
+                }
+            }
+            // The client may have gone; its writes are durable all the same.
+            let _ = answer.send(replies);
+        }
+    }
+}
+
+/// The steps of a batch, each write with its operation.
+struct Batched<'a> {
+    operations: frame::Operations<'a>,
+    steps: std::vec::IntoIter<Step>,
+}
+
+impl<'a> Batched<'a> {
+    fn new(operations: &'a [u8], steps: Vec<Step>) -> Self {
+        Self {
+            operations: frame::Operations::new(operations),
+            steps: steps.into_iter(),
+        }
+    }
+}
+
+enum BatchedStep<'a> {
+    Write(&'a [u8]),
+    Read { run: ReadFn, args: Vec<Box<[u8]>> },
+    Ready(Reply),
+}
+
+impl<'a> Iterator for Batched<'a> {
+    type Item = BatchedStep<'a>;
+
+    fn next(&mut self) -> Option<BatchedStep<'a>> {
+        Some(match self.steps.next()? {
+            Step::Write => BatchedStep::Write(self.operations.next().unwrap_or_default()),
+            Step::Read { run, args } => BatchedStep::Read { run, args },
+            Step::Ready(reply) => BatchedStep::Ready(reply),
+        })
+    }
+}
+
+impl BatchedStep<'_> {
+    /// Carries out a step whose operations are durable.
+    fn run(self, store: &dyn InMemStore, time: Timestamp) -> Reply {
+        match self {
+            Self::Write(bytes) => match Operation::decode(bytes) {
+                Ok(operation) => command::apply(store, operation, time),
+                // What a batch encoded it can decode. Were it otherwise, the log would now hold
+                // what no start could read: going on would only make that worse.
+                Err(error) => panic!("an operation that was just encoded is unreadable: {error}"),
+            },
+            Self::Read { run, args } => read(store, run, &args),
+            Self::Ready(reply) => reply,
+        }
+    }
+
+    /// Answers a step of a batch that is not in the log: as if its writes had never been sent.
+    fn refuse(self, store: &dyn InMemStore, error: &AppendError) -> Reply {
+        match self {
+            Self::Write(_) => {
+                Reply::Error(ErrorReply::Other(format!("ERR not saved: {error}").into()))
+            }
+            Self::Read { run, args } => read(store, run, &args),
+            Self::Ready(reply) => reply,
+        }
+    }
+}
+
+fn read(store: &dyn InMemStore, run: ReadFn, args: &[Box<[u8]>]) -> Reply {
+    let args: Vec<&[u8]> = args.iter().map(AsRef::as_ref).collect();
+    run(store, &args)
+}
+
+/// Recovery's side of `apply`: the same function over the operations read back.
+struct Replayer<'a> {
+    store: &'a dyn InMemStore,
+    begun: Instant,
+    told: Instant,
+}
+
+impl<'a> Replayer<'a> {
+    fn new(store: &'a dyn InMemStore) -> Self {
+        let now = Instant::now();
+        Self {
+            store,
+            begun: now,
+            told: now,
+        }
+    }
+}
+
+impl Replay for Replayer<'_> {
+    fn operation(&mut self, _: Lsn, time: Timestamp, bytes: &[u8]) -> Result<(), String> {
+        let operation = Operation::decode(bytes).map_err(|error| error.to_string())?;
+        // Whoever was owed the reply got it in an earlier life.
+        let _ = command::apply(self.store, operation, time);
+        Ok(())
+    }
+
+    fn progress(&mut self, progress: Progress) {
+        const TELL_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
+        if self.told.elapsed() < TELL_EVERY || progress.total == 0 {
+            return;
+        }
+        self.told = Instant::now();
+        let elapsed = self.begun.elapsed().as_secs_f64();
+        let share = progress.done as f64 / progress.total as f64;
+        let left = elapsed / share.max(f64::EPSILON) - elapsed;
+        tracing::info!(
+            percent = (share * 100.0) as u64,
+            operations = progress.operations,
+            operations_per_second = (progress.operations as f64 / elapsed) as u64,
+            seconds_left = left.ceil() as u64,
+            "replaying the log"
+        );
+    }
+}

@@ -1,0 +1,308 @@
+//! One connection: bytes in, requests carried out in order, replies out.
+//!
+//! An idle connection holds no buffer. Bytes are read into one that belongs to the thread, and
+//! what is complete is carried out before the next read; only the rest of a request that is not
+//! complete yet is kept. So a connection costs its task and, for a moment, its largest request.
+//!
+//! Back-pressure: while a client does not take its replies, or its batch waits for the log,
+//! nothing more of it is read (P8).
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::command::{self, Command, Reply};
+use crate::engine::{Batch, Engine, Stopped};
+use crate::protocol::{self, Decoder, Dialect, ErrorReply};
+
+/// Bytes read at once.
+const READ_LEN: usize = 64 << 10;
+/// Replies are written out when they come to this many bytes. One reply may go beyond it.
+const WRITE_AT: usize = 64 << 10;
+/// A batch is submitted when it costs this much, though more of the pipeline may stand behind it.
+const SUBMIT_AT: usize = 256 << 10;
+/// A buffer for replies up to this capacity is kept while the connection is idle.
+const KEEP_OUT: usize = 1 << 10;
+/// What a stopping server still reads of each client: more than a socket's buffer holds by default.
+const STOP_READ_LIMIT: usize = 8 << 20;
+/// How long a stopping server waits for bytes that are under way to a connection.
+const STOP_GRACE: Duration = Duration::from_millis(50);
+/// How long a client whose connection is closed after an error may go on sending.
+const LINGER: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// Where all connections of this thread read to.
+    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_LEN].into_boxed_slice());
+}
+
+/// What a connection does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Reads on.
+    Read,
+    /// Writes out what it has, and goes on with what is already there.
+    GoOn,
+    /// Ends.
+    End(End),
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// With all replies written: the client asked for it, or the server stops.
+    Close,
+    /// The same, but the client may be in the middle of sending.
+    Linger,
+    /// Without a word.
+    Drop,
+}
+
+pub(super) struct Connection<'e> {
+    stream: TcpStream,
+    engine: &'e Engine,
+    decoder: Decoder,
+    /// What was read and not carried out.
+    rest: BytesMut,
+    /// The steps that must go through the log, and how each wants its reply.
+    batch: Batch,
+    dialects: Vec<Dialect>,
+    /// Replies that were not written.
+    out: Vec<u8>,
+}
+
+impl<'e> Connection<'e> {
+    pub(super) fn new(stream: TcpStream, engine: &'e Engine) -> Self {
+        Self {
+            stream,
+            engine,
+            decoder: Decoder::default(),
+            rest: BytesMut::new(),
+            batch: Batch::default(),
+            dialects: Vec::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Serves the client until it leaves, or until `stop`: then what has arrived is carried out
+    /// and answered.
+    pub(super) async fn serve(mut self, stop: &CancellationToken) -> io::Result<()> {
+        let mut stopping = pin!(stop.cancelled());
+        loop {
+            let (next, _) = tokio::select! {
+                biased;
+                read = self.read() => read?,
+                () = &mut stopping => return self.finish().await,
+            };
+            if let Some(end) = self.settle(next).await? {
+                return self.end(end).await;
+            }
+        }
+    }
+
+    /// Carries out what has arrived at a stopping server, up to a limit, and closes.
+    async fn finish(mut self) -> io::Result<()> {
+        let wait_until = Instant::now() + STOP_GRACE;
+        let mut taken = 0;
+        while taken < STOP_READ_LIMIT {
+            // Past its time this still reads what is there, but no longer waits for more.
+            let Ok(read) = tokio::time::timeout_at(wait_until, self.read()).await else {
+                break;
+            };
+            let (next, len) = read?;
+            taken += len;
+            if let Some(end) = self.settle(next).await? {
+                return self.end(end).await;
+            }
+        }
+        self.end(End::Close).await
+    }
+
+    async fn end(mut self, end: End) -> io::Result<()> {
+        match end {
+            End::Close => self.stream.shutdown().await,
+            End::Linger => linger(&mut self.stream).await,
+            End::Drop => Ok(()),
+        }
+    }
+
+    /// Submits and writes what the last bytes led to, and goes on with what a limit held back,
+    /// until more must be read. Says how the connection ends, if it does.
+    async fn settle(&mut self, mut next: Next) -> io::Result<Option<End>> {
+        loop {
+            if next == Next::End(End::Drop) {
+                return Ok(Some(End::Drop));
+            }
+            if !self.batch.is_empty() {
+                self.submit().await?;
+            }
+            self.flush().await?;
+            match next {
+                Next::Read => return Ok(None),
+                Next::GoOn => next = self.interpret_rest(),
+                Next::End(end) => return Ok(Some(end)),
+            }
+        }
+    }
+
+    /// Waits for bytes and carries out what they complete. Says how many they were. A client that
+    /// has closed its side gets its connection closed: all its replies are written by then.
+    async fn read(&mut self) -> io::Result<(Next, usize)> {
+        poll_fn(|cx| self.poll_read(cx)).await
+    }
+
+    /// Reads once, interprets what was read, and keeps what is left over.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Next, usize)>> {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
+                return Poll::Ready(Err(error));
+            }
+            let bytes = read.filled();
+            if bytes.is_empty() {
+                return Poll::Ready(Ok((Next::End(End::Close), 0)));
+            }
+            let next = if self.rest.is_empty() {
+                let (taken, next) = self.interpret(bytes);
+                self.rest
+                    .extend_from_slice(bytes.get(taken..).unwrap_or_default());
+                next
+            } else {
+                self.rest.extend_from_slice(bytes);
+                self.interpret_rest()
+            };
+            Poll::Ready(Ok((next, bytes.len())))
+        })
+    }
+
+    fn interpret_rest(&mut self) -> Next {
+        let mut rest = std::mem::take(&mut self.rest);
+        let (taken, next) = self.interpret(&rest);
+        rest.advance(taken);
+        if !rest.is_empty() {
+            self.rest = rest;
+        }
+        next
+    }
+
+    /// Carries out the requests in `bytes`, or adds them to the batch. Says how many bytes they
+    /// took: all complete requests, unless a limit was reached.
+    fn interpret(&mut self, bytes: &[u8]) -> (usize, Next) {
+        let mut taken = 0;
+        loop {
+            if self.out.len() >= WRITE_AT || self.batch.cost() >= SUBMIT_AT {
+                return (taken, Next::GoOn);
+            }
+            let rest = bytes.get(taken..).unwrap_or_default();
+            match self.decoder.decode(rest) {
+                Ok((Some(request), len)) => {
+                    taken += len;
+                    if let Some(end) = self.carry_out(&request.args, request.dialect) {
+                        return (taken, end);
+                    }
+                }
+                Ok((None, skipped)) => return (taken + skipped, Next::Read),
+                Err(error) => {
+                    let error = ErrorReply::Other(error.to_string().into());
+                    self.answer(Reply::Error(error), Dialect::Line);
+                    return (bytes.len(), Next::End(End::Linger));
+                }
+            }
+        }
+    }
+
+    /// Answers a request, or puts it into the batch: a write, and whatever comes behind one.
+    fn carry_out(&mut self, args: &[&[u8]], dialect: Dialect) -> Option<Next> {
+        match command::parse(args) {
+            Command::Write(operation) => {
+                self.batch.write(&operation);
+                self.dialects.push(dialect);
+            }
+            Command::Read { run, args } if self.batch.is_empty() => {
+                protocol::encode(&self.engine.read(run, args), dialect, &mut self.out);
+            }
+            Command::Read { run, args } => {
+                self.batch.read(run, args);
+                self.dialects.push(dialect);
+            }
+            Command::Ready(reply) => self.answer(reply, dialect),
+            Command::Quit => {
+                self.answer(Reply::Ok, dialect);
+                return Some(Next::End(End::Close));
+            }
+            Command::Forged => {
+                tracing::warn!(
+                    "closing a connection that speaks HTTP: a page may have sent it here"
+                );
+                return Some(Next::End(End::Drop));
+            }
+        }
+        None
+    }
+
+    fn answer(&mut self, reply: Reply, dialect: Dialect) {
+        if self.batch.is_empty() {
+            protocol::encode(&reply, dialect, &mut self.out);
+        } else {
+            self.batch.ready(reply);
+            self.dialects.push(dialect);
+        }
+    }
+
+    /// Has the log take the batch, and turns its replies into bytes, writing them as they grow.
+    async fn submit(&mut self) -> io::Result<()> {
+        // What was read ahead of the first write need not wait for the disk (P3).
+        self.flush().await?;
+        let dialects = std::mem::take(&mut self.dialects);
+        let replies = match self.engine.submit(std::mem::take(&mut self.batch)).await {
+            Ok(replies) => replies,
+            Err(Stopped) => {
+                let stopped = Reply::Error(ErrorReply::Other(format!("ERR {Stopped}").into()));
+                vec![stopped; dialects.len()]
+            }
+        };
+        for (reply, dialect) in replies.iter().zip(dialects) {
+            protocol::encode(reply, dialect, &mut self.out);
+            if self.out.len() >= WRITE_AT {
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        self.stream.write_all(&self.out).await?;
+        if self.out.capacity() > KEEP_OUT {
+            self.out = Vec::new();
+        } else {
+            self.out.clear();
+        }
+        Ok(())
+    }
+}
+
+/// Closes a connection whose client may still be sending. Closing at once would make the system
+/// throw away what it has not delivered yet, the error first of all; so the client is read, up to
+/// a limit, until it closes too.
+pub(super) async fn linger(stream: &mut TcpStream) -> io::Result<()> {
+    const LIMIT: u64 = 64 << 20;
+    stream.shutdown().await?;
+    let mut rest = stream.take(LIMIT);
+    let mut sink = tokio::io::sink();
+    let drained = tokio::io::copy(&mut rest, &mut sink);
+    match tokio::time::timeout(LINGER, drained).await {
+        Ok(drained) => drained.map(drop),
+        Err(_) => Ok(()),
+    }
+}

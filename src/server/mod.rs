@@ -1,0 +1,110 @@
+//! The server: listeners, one task for each connection, and an orderly stop.
+
+mod accept;
+mod connection;
+mod shutdown;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use shutdown::{StopSignal, stop_signals};
+
+use crate::engine::{Engine, EngineFailure, Running};
+
+/// Connections that the system keeps waiting while the server is busy accepting others.
+const BACKLOG: i32 = 1024;
+
+/// The server's limits.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Clients served at once.
+    pub max_connections: usize,
+    /// How long a stop waits for clients to take their replies.
+    pub shutdown_timeout: Duration,
+}
+
+/// Listens on `addr`. The port is the server's alone, but may have been another's a moment ago.
+pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(addr);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    if addr.is_ipv6() {
+        // An IPv4 address on the same port is a listener of its own.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Serves until `stop` is cancelled or the engine fails.
+///
+/// The stop is orderly: accepting ends, every connection carries out what it had received and
+/// writes its replies, and then the log is closed. A connection that takes longer than the limit
+/// is cut off; what it was acknowledged is durable all the same.
+pub async fn run(
+    listeners: Vec<TcpListener>,
+    engine: Engine,
+    mut running: Running,
+    limits: Limits,
+    stop: CancellationToken,
+) -> Result<(), EngineFailure> {
+    let shared = Arc::new(Shared {
+        engine,
+        free: Arc::new(Semaphore::new(limits.max_connections)),
+        refusing: Semaphore::new(accept::MAX_REFUSALS).into(),
+        max_connections: limits.max_connections,
+        connections: TaskTracker::new(),
+        stop: stop.clone(),
+    });
+    let accepting = TaskTracker::new();
+    for listener in listeners {
+        accepting.spawn(accept::accept_connections(listener, Arc::clone(&shared)));
+    }
+    accepting.close();
+
+    let has_log = running.has_log();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        failure = running.ended(), if has_log => {
+            // Nothing that waits will be acknowledged, and reads would only hide that.
+            return failure;
+        }
+    }
+    accepting.wait().await;
+    shared.connections.close();
+    let open = shared.connections.len();
+    tracing::info!(connections = open, "stopping: finishing what was received");
+    if tokio::time::timeout(limits.shutdown_timeout, shared.connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = shared.connections.len(),
+            "some clients did not take their replies in time and are cut off"
+        );
+    }
+    shared.engine.close();
+    running.ended().await
+}
+
+/// What all connections share.
+#[derive(Debug)]
+struct Shared {
+    engine: Engine,
+    /// A permit for each client that may still come.
+    free: Arc<Semaphore>,
+    /// A permit for each refusal that may still be under way.
+    refusing: Arc<Semaphore>,
+    max_connections: usize,
+    connections: TaskTracker,
+    stop: CancellationToken,
+}
