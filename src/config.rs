@@ -25,26 +25,33 @@ use crate::wal::{LogOptions, SyncPolicy};
 )]
 pub struct Config {
     /// TCP port; 0 takes any free one and names it in the log
-    #[arg(long, env = "POSTRES_PORT", default_value_t = 4242)]
+    #[arg(
+        long,
+        env = "POSTRES_PORT",
+        hide_env_values = true,
+        default_value_t = 4242
+    )]
     pub port: u16,
 
     /// Address to listen on; may be given several times
     #[arg(
         long,
         env = "POSTRES_BIND",
+        hide_env_values = true,
         value_delimiter = ',',
         default_value = "127.0.0.1"
     )]
     pub bind: Vec<IpAddr>,
 
     /// Locks that the store is divided by; 1 is one `HashMap`
-    #[arg(long, env = "POSTRES_SHARDS", default_value_t = 8, value_parser = ranged(1, 16_384))]
+    #[arg(long, env = "POSTRES_SHARDS", hide_env_values = true, default_value_t = 8, value_parser = ranged(1, 16_384))]
     pub shards: usize,
 
     /// The log: its folder, and the first part of its files' names
     #[arg(
         long,
         env = "POSTRES_WAL",
+        hide_env_values = true,
         value_name = "PATH",
         default_value = "./wal_files/wal_file"
     )]
@@ -53,7 +60,7 @@ pub struct Config {
     /// Whether to keep a log at all; without one, all is gone when the server stops
     #[arg(
         long,
-        env = "POSTRES_PERSIST",
+        env = "POSTRES_PERSIST", hide_env_values = true,
         value_name = "BOOL",
         default_value_t = true,
         num_args = 0..=1,
@@ -63,38 +70,40 @@ pub struct Config {
     pub persist: bool,
 
     /// How many keys to make room for at the start
-    #[arg(long, env = "POSTRES_SIZE", default_value_t = 64, value_parser = ranged(0, 100_000_000))]
+    #[arg(long, env = "POSTRES_SIZE", hide_env_values = true, default_value_t = 64, value_parser = ranged(0, 100_000_000))]
     pub size: usize,
 
     /// When a write is acknowledged: once it is on the disk, or before that
     #[arg(
         long,
         env = "POSTRES_FSYNC",
+        hide_env_values = true,
         value_name = "POLICY",
         default_value = "always"
     )]
     pub fsync: Fsync,
 
     /// Length of the log's files, in MiB
-    #[arg(long, env = "POSTRES_SEGMENT_MIB", value_name = "MIB", default_value_t = 64, value_parser = ranged(1, 1024))]
+    #[arg(long, env = "POSTRES_SEGMENT_MIB", hide_env_values = true, value_name = "MIB", default_value_t = 64, value_parser = ranged(1, 1024))]
     pub segment_mib: usize,
 
     /// Threads that serve connections [default: the cores]
-    #[arg(long, env = "POSTRES_THREADS", value_parser = ranged(1, 1024))]
+    #[arg(long, env = "POSTRES_THREADS", hide_env_values = true, value_parser = ranged(1, 1024))]
     pub threads: Option<usize>,
 
     /// Clients served at once; one more gets an error and is closed
-    #[arg(long, env = "POSTRES_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000, value_parser = ranged(1, 1_000_000))]
+    #[arg(long, env = "POSTRES_MAX_CONNECTIONS", hide_env_values = true, value_name = "N", default_value_t = 10_000, value_parser = ranged(1, 1_000_000))]
     pub max_connections: usize,
 
     /// Seconds that a stopping server gives its clients to take their replies
-    #[arg(long, env = "POSTRES_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value_t = 10, value_parser = ranged(0, 86_400))]
+    #[arg(long, env = "POSTRES_SHUTDOWN_TIMEOUT", hide_env_values = true, value_name = "SECONDS", default_value_t = 10, value_parser = ranged(0, 86_400))]
     pub shutdown_timeout: usize,
 
     /// How the server's own log lines are written
     #[arg(
         long,
         env = "POSTRES_LOG_FORMAT",
+        hide_env_values = true,
         value_name = "FORMAT",
         default_value = "text"
     )]
@@ -104,6 +113,7 @@ pub struct Config {
     #[arg(
         long,
         env = "POSTRES_LOG_LEVEL",
+        hide_env_values = true,
         value_name = "LEVEL",
         default_value = "info"
     )]

@@ -51,7 +51,7 @@ pub enum RecoveryError {
     #[error(transparent)]
     Name(#[from] BadLogName),
     /// Another server uses the log, or the lock file cannot be made.
-    #[error("cannot lock the log {}: {source}", path.display())]
+    #[error("cannot lock the log {}", path.display())]
     Locked {
         /// The lock file.
         path: PathBuf,
@@ -59,7 +59,7 @@ pub enum RecoveryError {
         source: LockError,
     },
     /// The file system failed.
-    #[error("{doing} {}: {source}", path.display())]
+    #[error("{doing} {}", path.display())]
     Io {
         /// What was being done.
         doing: &'static str,
@@ -75,12 +75,12 @@ pub enum RecoveryError {
         path: PathBuf,
     },
     /// A segment's header is no good.
-    #[error("{}: {source}. {RESTORE}", path.display())]
+    #[error("{}: {cause}. {RESTORE}", path.display())]
     Header {
         /// The segment.
         path: PathBuf,
         /// What is wrong.
-        source: HeaderError,
+        cause: HeaderError,
     },
     /// A segment is not where it belongs.
     #[error("{} does not belong here: its header says that it {says}. {RESTORE}", path.display())]
@@ -107,7 +107,7 @@ pub enum RecoveryError {
         path: PathBuf,
     },
     /// Bytes that were durable once are no longer what they were.
-    #[error("{} is damaged at offset {offset} (operation {lsn}): {source}, and {witness} shows that it was whole once. {RESTORE}", path.display())]
+    #[error("{} is damaged at offset {offset} (operation {lsn}): {cause}, and {witness} shows that it was whole once. {RESTORE}", path.display())]
     Damaged {
         /// The segment.
         path: PathBuf,
@@ -116,7 +116,7 @@ pub enum RecoveryError {
         /// The LSN it should have.
         lsn: Lsn,
         /// What is wrong with it.
-        source: FrameError,
+        cause: FrameError,
         /// What proves that this is no torn tail.
         witness: String,
     },
@@ -312,9 +312,9 @@ impl<'a> Reader<'a> {
             let path = self.name.segment(base);
             let (file, bytes) = read_segment(self.fs, &path)
                 .map_err(|source| io_error("reading", &path, source))?;
-            let header = SegmentHeader::decode(&bytes).map_err(|source| RecoveryError::Header {
+            let header = SegmentHeader::decode(&bytes).map_err(|cause| RecoveryError::Header {
                 path: path.clone(),
-                source,
+                cause,
             })?;
             self.check_place(&header, base, &path)?;
             if self.joins_chain(&header, &bytes, &path)? {
@@ -513,7 +513,7 @@ fn judge_tail(
                 path: chain.path.clone(),
                 offset: chain.position,
                 lsn: chain.next_lsn,
-                source: error,
+                cause: error,
                 witness: format!("the frame at offset {at}"),
             });
         }
@@ -677,7 +677,7 @@ fn damaged(chain: &Chain, source: FrameError, witness: &Path) -> RecoveryError {
         path: chain.path.clone(),
         offset: chain.position,
         lsn: chain.next_lsn,
-        source,
+        cause: source,
         witness: format!("the next segment, {},", witness.display()),
     }
 }

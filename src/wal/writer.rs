@@ -41,34 +41,34 @@ pub enum AppendError {
         len: usize,
     },
     /// The disk took no more. Nothing changed; a later group may succeed.
-    #[error("the log cannot be written ({doing} {}: {source})", path.display())]
+    #[error("the log cannot be written ({doing} {}: {cause})", path.display())]
     Rejected {
         /// What was being done.
         doing: &'static str,
         /// To which file.
         path: PathBuf,
         /// What the system said.
-        source: Arc<io::Error>,
+        cause: Arc<io::Error>,
     },
     /// As `Rejected`, but what was written could not be removed yet: a restart may bring it back.
-    #[error("the log cannot be written, nor cut back ({doing} {}: {source}); after a restart the last write may be there", path.display())]
+    #[error("the log cannot be written, nor cut back ({doing} {}: {cause}); after a restart the last write may be there", path.display())]
     Uncertain {
         /// What was being done.
         doing: &'static str,
         /// To which file.
         path: PathBuf,
         /// What the system said.
-        source: Arc<io::Error>,
+        cause: Arc<io::Error>,
     },
     /// A sync failed. Nothing will be acknowledged before a restart has read the log back.
-    #[error("the log failed ({doing} {}: {source}); what was not acknowledged may or may not be there after a restart", path.display())]
+    #[error("the log failed ({doing} {}: {cause}); what was not acknowledged may or may not be there after a restart", path.display())]
     Failed {
         /// What was being done.
         doing: &'static str,
         /// To which file.
         path: PathBuf,
         /// What the system said.
-        source: Arc<io::Error>,
+        cause: Arc<io::Error>,
     },
 }
 
@@ -289,7 +289,7 @@ impl LogWriter {
             return Err(AppendError::Uncertain {
                 doing: "cutting back",
                 path: self.path(),
-                source: Arc::new(error),
+                cause: Arc::new(error),
             });
         }
         let synced = self.segment.file.sync_data();
@@ -371,7 +371,7 @@ impl LogWriter {
         AppendError::Rejected {
             doing,
             path: self.path(),
-            source: Arc::new(error),
+            cause: Arc::new(error),
         }
     }
 
@@ -380,7 +380,7 @@ impl LogWriter {
         let error = AppendError::Failed {
             doing,
             path: self.path(),
-            source: Arc::new(error),
+            cause: Arc::new(error),
         };
         self.trouble = Some(Trouble::Failed(error.clone()));
         error
