@@ -63,6 +63,7 @@ pub mod writer;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::time::{Clock, system_clock};
 
@@ -104,6 +105,9 @@ pub struct LogOptions {
     pub policy: SyncPolicy,
     /// Whether the next segment is prepared in the background, before it is needed.
     pub prepare_ahead: bool,
+    /// How long after a failed attempt to make room the next one is made. Between the two,
+    /// submissions are rejected with the same cause, which costs nothing.
+    pub retry_after: Duration,
     /// The source of the frames' time.
     pub clock: Clock,
     /// The source of salts and of the log's id.
@@ -117,6 +121,7 @@ impl fmt::Debug for LogOptions {
             .field("segment_capacity", &self.segment_capacity)
             .field("policy", &self.policy)
             .field("prepare_ahead", &self.prepare_ahead)
+            .field("retry_after", &self.retry_after)
             .finish_non_exhaustive()
     }
 }
@@ -129,6 +134,7 @@ impl LogOptions {
             segment_capacity: segment::DEFAULT_CAPACITY,
             policy: SyncPolicy::Always,
             prepare_ahead: true,
+            retry_after: Duration::from_millis(100),
             clock: system_clock(),
             entropy: system_entropy,
         }

@@ -4,7 +4,7 @@
 //!
 //! | what failed | what follows |
 //! |---|---|
-//! | making room (a new segment) | the group is rejected; tried again, at most every [`RETRY_AFTER`] |
+//! | making room (a new segment) | the group is rejected; tried again, not before [`LogOptions::retry_after`] |
 //! | writing a frame | the frame is zeroed and that is synced (*cut back*), then the group is rejected |
 //! | cutting back | every group is rejected until it succeeds |
 //! | syncing a segment that holds frames | final: nothing is acknowledged any more |
@@ -23,10 +23,6 @@ use super::fs::{Lock, write_all_at, write_zeros};
 use super::segment::{Prepared, Segment, SegmentMaker};
 use super::{LogOptions, Lsn, SyncPolicy};
 use crate::time::{Clock, Timestamp};
-
-/// How long after a failed attempt to make room the next one is made. Between the two, groups are
-/// rejected with the same cause, which costs nothing.
-pub const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// How long `everysec` leaves a frame without a sync.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -105,6 +101,7 @@ pub struct LogWriter {
     /// writer prepares nothing ahead.
     spare: Option<JoinHandle<io::Result<Prepared>>>,
     prepare_ahead: bool,
+    retry_after: Duration,
     /// Offset in the segment below which all is durable.
     synced: u64,
     last_sync: Instant,
@@ -150,6 +147,7 @@ impl LogWriter {
             clock: DebugClock(Arc::clone(&options.clock)),
             spare: None,
             prepare_ahead: options.prepare_ahead,
+            retry_after: options.retry_after,
             last_sync: Instant::now(),
             closed: end.closed,
             trouble: None,
@@ -322,7 +320,7 @@ impl LogWriter {
         let made = prepared.and_then(|prepared| self.maker.finish(prepared, self.next_lsn));
         let next = made.map_err(|error| {
             let error = self.rejected("making the segment behind", error);
-            let until = Instant::now() + RETRY_AFTER;
+            let until = Instant::now() + self.retry_after;
             self.trouble = Some(Trouble::NoRoom {
                 until,
                 error: error.clone(),

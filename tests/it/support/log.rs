@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use postres::time::Timestamp;
 use postres::wal::frame::push_operation;
@@ -25,6 +26,7 @@ pub fn options() -> LogOptions {
     LogOptions {
         segment_capacity: CAPACITY,
         prepare_ahead: false,
+        retry_after: Duration::ZERO,
         clock: Arc::new(|| Timestamp(1_700_000_000_000)),
         entropy: || SALT.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed),
         ..LogOptions::new("dir/wal_file")

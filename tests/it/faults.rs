@@ -1,0 +1,346 @@
+//! What a failing disk does: nothing acknowledged is lost, nothing refused comes back, and memory
+//! is what the log says.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use postres::engine::EngineFailure;
+use postres::store::{self, InMemStore};
+use postres::wal::writer::AppendError;
+
+use crate::disk::{Call, Disk, EIO, ENOSPC, Fate, Fault};
+use crate::support::log::{append, contents, open, operations};
+use crate::support::server::{Server, contents_of};
+
+const FATES: [Fate; 5] = [
+    Fate::Kept,
+    Fate::Lost,
+    Fate::Torn(1),
+    Fate::Torn(100),
+    Fate::OnlyLast,
+];
+
+/// What a scripted run was told of its operations.
+#[derive(Default)]
+struct Told {
+    acknowledged: Vec<Vec<u8>>,
+    /// Neither acknowledged nor known to be absent.
+    unknown: Option<Vec<u8>>,
+    failed_for_good: bool,
+}
+
+/// Appends the script's operations, which fill several segments, to a disk that fails as `plan`
+/// says from the `nth` call on; `once` only there.
+fn run_script(disk: &Disk, nth: usize, once: bool, fault: Fault) -> (Told, usize) {
+    let mut told = Told::default();
+    let (mut writer, ..) = open(disk).unwrap();
+    let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    disk.plan({
+        let calls = Arc::clone(&calls);
+        move |_, _| {
+            let call = calls.fetch_add(1, Ordering::Relaxed);
+            (call == nth || (!once && call > nth)).then_some(fault)
+        }
+    });
+    for operation in operations(30, 400) {
+        match append(&mut writer, &operation) {
+            Ok(_) => {
+                assert!(!told.failed_for_good, "acknowledged after a failed sync");
+                assert!(
+                    told.unknown.is_none(),
+                    "acknowledged before a cut-back was made"
+                );
+                told.acknowledged.push(operation);
+            }
+            Err(AppendError::Failed { .. }) => {
+                if !std::mem::replace(&mut told.failed_for_good, true) && told.unknown.is_none() {
+                    told.unknown = Some(operation);
+                }
+            }
+            Err(AppendError::Uncertain { .. }) => {
+                // The first one is what may come back; those behind it were never written.
+                told.unknown.get_or_insert(operation);
+            }
+            // A cut-back has been made by now, if one was needed.
+            Err(_) => told.unknown = None,
+        }
+    }
+    (told, calls.load(Ordering::Relaxed))
+}
+
+fn check_every_crash(disk: &Disk, told: &Told, context: &str) {
+    for fate in FATES {
+        let after = disk.crash(fate);
+        let found = contents(&after);
+        let mut allowed = vec![told.acknowledged.clone()];
+        if let Some(unknown) = &told.unknown {
+            allowed.push([told.acknowledged.as_slice(), &[unknown.clone()]].concat());
+        }
+        assert!(
+            allowed.contains(&found),
+            "{context}, {fate:?}: {} acknowledged, {} found",
+            told.acknowledged.len(),
+            found.len()
+        );
+    }
+}
+
+#[test]
+fn any_call_that_fails_once_or_from_then_on_loses_and_invents_nothing() {
+    let mut states = 0;
+    for fault in [
+        Fault::Fail(EIO),
+        Fault::Fail(ENOSPC),
+        Fault::FailHalfway(ENOSPC),
+        Fault::FailHalfway(EIO),
+    ] {
+        for once in [true, false] {
+            for nth in 0.. {
+                let disk = Disk::default();
+                let (told, calls) = run_script(&disk, nth, once, fault);
+                let context = format!("{fault:?} at call {nth}, once: {once}");
+                check_every_crash(&disk, &told, &context);
+                states += FATES.len();
+                if calls <= nth {
+                    assert_eq!(told.acknowledged.len(), 30, "nothing failed");
+                    break;
+                }
+            }
+        }
+    }
+    println!("{states} crashed states of failing disks");
+    assert!(states > 1000);
+}
+
+#[test]
+fn short_writes_are_completed() {
+    let disk = Disk::default();
+    let (told, _) = run_script(&disk, 0, false, Fault::Short);
+    assert_eq!(told.acknowledged.len(), 30);
+    check_every_crash(&disk, &told, "short writes");
+}
+
+#[test]
+fn a_crash_at_any_call_keeps_what_was_acknowledged_however_the_rest_is_torn() {
+    let mut states = 0;
+    for stop_at in 0.. {
+        // From that call on nothing reaches the disk: the power is gone.
+        let disk = Disk::default();
+        let (mut writer, ..) = open(&disk).unwrap();
+        let mut calls = 0;
+        disk.plan(move |_, _| {
+            calls += 1;
+            (calls > stop_at).then_some(Fault::Fail(EIO))
+        });
+        let mut acknowledged = Vec::new();
+        let mut in_flight = None;
+        for operation in operations(30, 400) {
+            match append(&mut writer, &operation) {
+                Ok(_) => acknowledged.push(operation),
+                Err(_) => {
+                    in_flight = Some(operation);
+                    break;
+                }
+            }
+        }
+        for fate in FATES.into_iter().chain((8..600).step_by(8).map(Fate::Torn)) {
+            let after = disk.crash(fate);
+            let found = contents(&after);
+            let with = acknowledged
+                .iter()
+                .chain(&in_flight)
+                .cloned()
+                .collect::<Vec<_>>();
+            assert!(
+                found == acknowledged || found == with,
+                "call {stop_at}, {fate:?}"
+            );
+            // What the first recovery decided stands.
+            assert_eq!(contents(&after), found);
+            states += 1;
+        }
+        if in_flight.is_none() {
+            break;
+        }
+    }
+    println!("{states} crashed states");
+    assert!(states > 5000);
+}
+
+struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    fn connect(server: &Server) -> Self {
+        let stream = TcpStream::connect(server.addr).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        Self {
+            stream: BufReader::new(stream),
+        }
+    }
+
+    fn ask(&mut self, request: &str) -> String {
+        self.stream
+            .get_mut()
+            .write_all(format!("{request}\n").as_bytes())
+            .unwrap();
+        let mut reply = String::new();
+        self.stream.read_line(&mut reply).unwrap();
+        reply.trim_end().to_owned()
+    }
+}
+
+/// What the log says, folded into a store of its own.
+fn folded(disk: &Disk) -> std::collections::BTreeMap<Vec<u8>, Vec<u8>> {
+    use postres::command::{Operation, apply};
+    let store = store::with_shards(1, 0);
+    for bytes in contents(disk) {
+        apply(
+            &*store,
+            Operation::decode(&bytes).unwrap(),
+            Default::default(),
+        );
+    }
+    contents_of(&*store)
+}
+
+#[test]
+fn a_full_disk_refuses_writes_serves_reads_and_resumes_by_itself() {
+    for shards in [1, 8] {
+        let disk = Disk::default();
+        let server = Server::start(&disk, shards);
+        let mut client = Client::connect(&server);
+        let value = "x".repeat(500);
+        let full = Arc::new(AtomicBool::new(true));
+        disk.plan({
+            let full = Arc::clone(&full);
+            // What was given to the log stays: only a new segment finds no room.
+            move |call, _| {
+                let refused = full.load(Ordering::Relaxed) && call == Call::Create;
+                refused.then_some(Fault::Fail(ENOSPC))
+            }
+        });
+        let mut refusal = None;
+        for n in 0..100 {
+            let reply = client.ask(&format!("SET key:{n} {value}"));
+            if reply != "+OK" {
+                refusal = Some((n, reply));
+                break;
+            }
+        }
+        let (n, reply) = refusal.expect("the disk is full after a few writes");
+        assert!(
+            reply.starts_with("-ERR not saved: ") && reply.contains("No space left"),
+            "{reply}"
+        );
+        assert_eq!(
+            client.ask(&format!("GET key:{n}")),
+            "-GET could not find key in store"
+        );
+        assert_eq!(client.ask("GET key:0"), format!("+OK {value}"));
+        assert_eq!(client.ask(&format!("EXISTS key:{n} key:0")), "+OK 1");
+        full.store(false, Ordering::Relaxed);
+        let begun = Instant::now();
+        while client.ask("SET after room") != "+OK" {
+            assert!(
+                begun.elapsed() < Duration::from_secs(5),
+                "writes do not resume"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let memory = contents_of(&*server.store);
+        server.stop().unwrap();
+        assert_eq!(memory, folded(&disk));
+        assert_eq!(memory.len(), n + 1);
+    }
+}
+
+#[test]
+fn a_write_that_fails_changes_nothing_and_its_neighbours_in_the_pipeline_say_so() {
+    let disk = Disk::default();
+    let server = Server::start(&disk, 8);
+    let mut client = Client::connect(&server);
+    assert_eq!(client.ask("SET a 1"), "+OK");
+    let mut writes = 0;
+    disk.plan(move |call, _| {
+        writes += usize::from(call == Call::Write);
+        (call == Call::Write && writes == 1).then_some(Fault::FailHalfway(EIO))
+    });
+    client
+        .stream
+        .get_mut()
+        .write_all(b"GET a\nSET a 2\nGET a\nDEL a\nGET a\nPING\n")
+        .unwrap();
+    let mut replies = Vec::new();
+    for _ in 0..6 {
+        let mut reply = String::new();
+        client.stream.read_line(&mut reply).unwrap();
+        replies.push(
+            reply
+                .chars()
+                .take(14)
+                .collect::<String>()
+                .trim_end()
+                .to_owned(),
+        );
+    }
+    assert_eq!(
+        replies,
+        [
+            "+OK 1",
+            "-ERR not saved",
+            "+OK 1",
+            "-ERR not saved",
+            "+OK 1",
+            "+PONG"
+        ]
+    );
+    assert_eq!(client.ask("SET a 3"), "+OK");
+    let memory = contents_of(&*server.store);
+    server.stop().unwrap();
+    assert_eq!(memory, folded(&disk));
+}
+
+#[test]
+fn nothing_is_acknowledged_after_a_failed_sync_and_the_server_ends() {
+    let disk = Disk::default();
+    let server = Server::start(&disk, 8);
+    let mut client = Client::connect(&server);
+    assert_eq!(client.ask("SET kept 1"), "+OK");
+    let mut others = [0; 10].map(|_| Client::connect(&server));
+    disk.plan(|call, _| (call == Call::SyncData).then_some(Fault::Fail(EIO)));
+    for (n, other) in others.iter_mut().enumerate() {
+        other
+            .stream
+            .get_mut()
+            .write_all(format!("SET lost:{n} 1\nGET kept\n").as_bytes())
+            .unwrap();
+    }
+    for other in &mut others {
+        let mut replies = Vec::new();
+        // A reset is as good an end as an error reply: what counts is that no OK comes.
+        let _ = other.stream.read_to_end(&mut replies);
+        let replies = String::from_utf8(replies).unwrap();
+        assert!(!replies.lines().any(|line| line == "+OK"), "{replies}");
+    }
+    let store = Arc::clone(&server.store);
+    match server.ended() {
+        Err(EngineFailure::Log(error @ AppendError::Failed { .. })) => {
+            let text = error.to_string();
+            assert!(
+                text.contains("syncing dir/wal_file") && text.contains("os error 5"),
+                "{text}"
+            );
+        }
+        ended => panic!("{ended:?}"),
+    }
+    assert_eq!(store.len(), 1, "memory holds only what is durable");
+    disk.heal();
+    assert_eq!(contents(&disk.crash(Fate::Lost)).len(), 1);
+}
