@@ -102,6 +102,10 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
             tracing::warn!(%addr, "anyone who reaches this address can read and write everything");
         }
     }
+    let engine = Arc::new(engine);
+    // Never freed: at the end the system takes the memory back at once, where freeing it key by
+    // key would hold up the exit for a second for every few million keys.
+    std::mem::forget(Arc::clone(&engine));
     let shutdown_timeout = config.shutdown_timeout();
     let limits = Limits {
         max_connections,

@@ -187,9 +187,12 @@ impl<'e> Connection<'e> {
         let mut rest = std::mem::take(&mut self.rest);
         let (taken, next) = self.interpret(&rest);
         rest.advance(taken);
-        if !rest.is_empty() {
-            self.rest = rest;
-        }
+        self.rest = match rest.len() {
+            0 => BytesMut::new(),
+            // The buffer of a large request is not kept for the few bytes behind it.
+            left if left < taken => BytesMut::from(&*rest),
+            _ => rest,
+        };
         next
     }
 

@@ -52,7 +52,7 @@ pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 /// is cut off; what it was acknowledged is durable all the same.
 pub async fn run(
     listeners: Vec<TcpListener>,
-    engine: Engine,
+    engine: Arc<Engine>,
     mut running: Running,
     limits: Limits,
     stop: CancellationToken,
@@ -99,7 +99,7 @@ pub async fn run(
 /// What all connections share.
 #[derive(Debug)]
 struct Shared {
-    engine: Engine,
+    engine: Arc<Engine>,
     /// A permit for each client that may still come.
     free: Arc<Semaphore>,
     /// A permit for each refusal that may still be under way.

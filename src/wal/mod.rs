@@ -99,7 +99,8 @@ pub enum SyncPolicy {
 pub struct LogOptions {
     /// Folder and first part of the files' names.
     pub path: PathBuf,
-    /// Length in bytes that segments are prepared with; at least [`segment::MIN_CAPACITY`].
+    /// Length in bytes that segments are prepared with, brought between [`segment::MIN_CAPACITY`]
+    /// and [`segment::MAX_CAPACITY`].
     pub segment_capacity: u64,
     /// When a commit is acknowledged.
     pub policy: SyncPolicy,

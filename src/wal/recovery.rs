@@ -608,7 +608,9 @@ fn continue_log(
         fs,
         name,
         log_id: 0,
-        capacity: options.segment_capacity.max(segment::MIN_CAPACITY),
+        capacity: options
+            .segment_capacity
+            .clamp(segment::MIN_CAPACITY, segment::MAX_CAPACITY),
         entropy: options.entropy,
     };
     let end = match chain {

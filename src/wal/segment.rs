@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Lsn;
-use super::frame::FrameCodec;
+use super::frame::{self, FrameCodec};
 use super::fs::{Fs, FsFile, read_full_at, write_all_at, write_zeros};
 use super::name::LogName;
 
@@ -18,6 +18,11 @@ pub const HEADER_LEN: u64 = 4096;
 pub const DEFAULT_CAPACITY: u64 = 64 << 20;
 /// The least capacity of a segment: its header and as much again.
 pub const MIN_CAPACITY: u64 = 2 * HEADER_LEN;
+
+/// The largest capacity of a segment.
+pub const MAX_CAPACITY: u64 = 1 << 30;
+/// No segment is longer: one oversized frame, and a seal, behind a header.
+const MAX_LEN: u64 = MAX_CAPACITY + frame::MAX_BODY_LEN as u64 + 2 * HEADER_LEN;
 
 const MAGIC: [u8; 8] = *b"postrwal";
 const VERSION: u32 = 1;
@@ -203,14 +208,13 @@ impl SegmentMaker {
     }
 }
 
-/// Reads a segment's file whole.
-///
-/// A segment is at most its capacity and one oversized frame long, so this is bounded by
-/// [`super::frame::MAX_BODY_LEN`] and the configured capacity.
+/// Reads a segment's file whole; a file longer than any segment is an error.
 pub fn read_segment(fs: &dyn Fs, path: &Path) -> io::Result<(Box<dyn FsFile>, Vec<u8>)> {
     let file = fs.open(path)?;
-    let len =
-        usize::try_from(file.len()?).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+    let len = Some(file.len()?).filter(|len| *len <= MAX_LEN);
+    let len = len
+        .and_then(|len| usize::try_from(len).ok())
+        .ok_or(io::ErrorKind::FileTooLarge)?;
     let mut bytes = vec![0; len];
     let read = read_full_at(&*file, &mut bytes, 0)?;
     bytes.truncate(read);
