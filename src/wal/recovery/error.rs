@@ -1,0 +1,108 @@
+//! Why a log is not opened.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::wal::Lsn;
+use crate::wal::frame::FrameError;
+use crate::wal::fs::LockError;
+use crate::wal::name::BadLogName;
+use crate::wal::segment::HeaderError;
+
+/// Why a log was not opened. Each says what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// The path cannot name a log.
+    #[error(transparent)]
+    Name(#[from] BadLogName),
+    /// Another server uses the log, or the lock file cannot be made.
+    #[error("cannot lock the log {}", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// Why.
+        source: LockError,
+    },
+    /// The file system failed.
+    #[error("{doing} {}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// To which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something else lies where the log would begin.
+    #[error("{} is a file that this postres did not write (a log of post-go-res?), and starting an empty log over it would hide it: move it away, or choose another -wal", path.display())]
+    NotALog {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A segment's header is no good.
+    #[error("{}: {cause}. {RESTORE}", path.display())]
+    Header {
+        /// The segment.
+        path: PathBuf,
+        /// What is wrong.
+        cause: HeaderError,
+    },
+    /// A segment is not where it belongs.
+    #[error("{} does not belong here: its header says that it {says}. {RESTORE}", path.display())]
+    Misplaced {
+        /// The segment.
+        path: PathBuf,
+        /// What its header says.
+        says: String,
+    },
+    /// Operations are missing between two files, or before the first.
+    #[error("the log's operations {from} to {to} are missing: no file before {} holds them. {RESTORE}", path.display())]
+    Gap {
+        /// First missing position.
+        from: Lsn,
+        /// Last missing position.
+        to: Lsn,
+        /// The file behind the gap.
+        path: PathBuf,
+    },
+    /// A segment is sealed, and its successor is not there.
+    #[error("{} is missing: the segment before it says that the log goes on there. {RESTORE}", path.display())]
+    MissingSegment {
+        /// The missing file.
+        path: PathBuf,
+    },
+    /// Bytes that were durable once are no longer what they were.
+    #[error("{} is damaged at offset {offset} (operation {lsn}): {cause}, and {witness} shows that it was whole once. {RESTORE}", path.display())]
+    Damaged {
+        /// The segment.
+        path: PathBuf,
+        /// Where the bad frame begins.
+        offset: u64,
+        /// The LSN it should have.
+        lsn: Lsn,
+        /// What is wrong with it.
+        cause: FrameError,
+        /// What proves that this is no torn tail.
+        witness: String,
+    },
+    /// A frame or an operation is whole, and impossible.
+    #[error("{} holds at offset {offset} what no postres of this version writes: {reason}. {RESTORE}", path.display())]
+    Impossible {
+        /// The segment.
+        path: PathBuf,
+        /// Where the frame begins.
+        offset: u64,
+        /// What is impossible about it.
+        reason: String,
+    },
+}
+
+const RESTORE: &str = "Nothing was changed. Bring the file back from a copy, or move all files of this log away to start empty";
+
+pub(super) fn io_error(doing: &'static str, path: &Path, source: io::Error) -> RecoveryError {
+    RecoveryError::Io {
+        doing,
+        path: path.to_path_buf(),
+        source,
+    }
+}

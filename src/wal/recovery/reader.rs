@@ -1,0 +1,292 @@
+//! Reading: every segment in turn, every frame in turn, and the verdict on what is no frame.
+
+use std::path::Path;
+
+use super::error::{RecoveryError, io_error};
+use super::{Chain, Found, Progress, Replay, Report};
+use crate::time::Timestamp;
+use crate::wal::Lsn;
+use crate::wal::frame::{ALIGNMENT, Frame, FrameCodec, FrameError, FrameKind};
+use crate::wal::fs::{Fs, FsFile};
+use crate::wal::name::LogName;
+use crate::wal::segment::{self, SegmentHeader, read_segment};
+
+/// Reads a log's segments in order, and builds the [`Chain`] of those it accepts.
+pub(super) struct Reader<'a> {
+    fs: &'a dyn Fs,
+    name: &'a LogName,
+    replay: &'a mut dyn Replay,
+    pub(super) chain: Option<Chain>,
+    /// What was wrong at the end of the last segment, should another one follow.
+    ended_with: Option<FrameError>,
+    pub(super) report: Report,
+    progress: Progress,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(fs: &'a dyn Fs, name: &'a LogName, replay: &'a mut dyn Replay) -> Self {
+        let progress = Progress {
+            done: 0,
+            total: 0,
+            operations: 0,
+        };
+        let report = Report::default();
+        Self {
+            fs,
+            name,
+            replay,
+            chain: None,
+            ended_with: None,
+            report,
+            progress,
+        }
+    }
+
+    pub(super) fn read_all(&mut self, found: &Found) -> Result<(), RecoveryError> {
+        self.progress.total = found.total_bytes;
+        for &base in &found.segments {
+            let path = self.name.segment(base);
+            let (file, bytes) = read_segment(self.fs, &path)
+                .map_err(|source| io_error("reading", &path, source))?;
+            let header = SegmentHeader::decode(&bytes).map_err(|cause| RecoveryError::Header {
+                path: path.clone(),
+                cause,
+            })?;
+            self.check_place(&header, base, &path)?;
+            if self.joins_chain(&header, &bytes, &path)? {
+                self.read_frames(header, &path, file, &bytes)?;
+            }
+            self.replay.progress(self.progress);
+        }
+        match &self.chain {
+            Some(chain) if chain.last_kind == Some(FrameKind::Seal) => {
+                Err(RecoveryError::MissingSegment {
+                    path: self.name.segment(chain.next_lsn),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A header must say what the name says, and what the segments before say of the log.
+    fn check_place(
+        &self,
+        header: &SegmentHeader,
+        base: Lsn,
+        path: &Path,
+    ) -> Result<(), RecoveryError> {
+        let other_log = self
+            .chain
+            .as_ref()
+            .is_some_and(|c| c.header.log_id != header.log_id);
+        let says = match (header.base == base, other_log) {
+            (true, false) => return Ok(()),
+            (false, _) => format!("begins at operation {}", header.base),
+            (true, true) => "belongs to another log".to_owned(),
+        };
+        Err(RecoveryError::Misplaced {
+            path: path.to_path_buf(),
+            says,
+        })
+    }
+
+    /// Whether this segment continues the chain; if it does not, it is a leftover or an error.
+    fn joins_chain(
+        &mut self,
+        header: &SegmentHeader,
+        bytes: &[u8],
+        path: &Path,
+    ) -> Result<bool, RecoveryError> {
+        let expected = self
+            .chain
+            .as_ref()
+            .map_or(Lsn::FIRST, |chain| chain.next_lsn);
+        if header.base > expected {
+            // Where the segment before ends in bytes that are no frame, these are what is missing.
+            if let (Some(chain), Some(source)) = (&self.chain, self.ended_with) {
+                return Err(damaged(chain, source, path));
+            }
+            let to = Lsn(header.base.0 - 1);
+            return Err(RecoveryError::Gap {
+                from: expected,
+                to,
+                path: path.to_path_buf(),
+            });
+        }
+        let Some(chain) = &mut self.chain else {
+            return Ok(true);
+        };
+        let sealed = chain.last_kind == Some(FrameKind::Seal);
+        if sealed && header.base == expected {
+            return Ok(true);
+        }
+        if last_nonzero(bytes, segment::HEADER_LEN).is_none() {
+            chain.leftovers.push(header.base);
+            return Ok(false);
+        }
+        match self.ended_with {
+            Some(source) if header.base == expected => Err(damaged(chain, source, path)),
+            _ => {
+                let says = format!(
+                    "begins at operation {}, which is in a file before it",
+                    header.base
+                );
+                Err(RecoveryError::Misplaced {
+                    path: path.to_path_buf(),
+                    says,
+                })
+            }
+        }
+    }
+
+    fn read_frames(
+        &mut self,
+        header: SegmentHeader,
+        path: &Path,
+        file: Box<dyn FsFile>,
+        bytes: &[u8],
+    ) -> Result<(), RecoveryError> {
+        /// Progress is told this often within a segment.
+        const TELL_EVERY: u64 = 4 << 20;
+        let previous = self.chain.take();
+        let leftovers = previous
+            .as_ref()
+            .map(|chain| chain.leftovers.clone())
+            .unwrap_or_default();
+        let mut chain = Chain {
+            header,
+            path: path.to_path_buf(),
+            file,
+            len: bytes.len() as u64,
+            position: segment::HEADER_LEN,
+            next_lsn: header.base,
+            time: previous.map_or(Timestamp::default(), |chain| chain.time),
+            last_kind: None,
+            torn: None,
+            leftovers,
+        };
+        let codec = header.codec();
+        let (done_before, mut told) = (self.progress.done, 0);
+        self.ended_with = loop {
+            if chain.last_kind == Some(FrameKind::Seal) {
+                break None;
+            }
+            let frame = match codec.open(tail(bytes, chain.position)) {
+                Ok(frame) => frame,
+                Err(error) => break Some(error),
+            };
+            self.replay_frame(&chain, &frame)?;
+            chain.position += frame.header.frame_len() as u64;
+            chain.next_lsn = frame.header.next_lsn();
+            chain.time = frame.header.time;
+            chain.last_kind = Some(frame.header.kind);
+            self.progress.done = done_before + chain.position;
+            if chain.position - told > TELL_EVERY {
+                told = chain.position;
+                self.replay.progress(self.progress);
+            }
+        };
+        if let Some(error) = self.ended_with {
+            chain.torn = judge_tail(&chain, bytes, codec, error)?;
+        }
+        self.progress.done = done_before + chain.len;
+        self.report.segments += 1;
+        self.chain = Some(chain);
+        Ok(())
+    }
+
+    fn replay_frame(&mut self, chain: &Chain, frame: &Frame<'_>) -> Result<(), RecoveryError> {
+        let header = frame.header;
+        if header.lsn != chain.next_lsn {
+            let reason = format!(
+                "operation {} where {} should be",
+                header.lsn, chain.next_lsn
+            );
+            return Err(impossible(chain, reason));
+        }
+        if header.time < chain.time {
+            return Err(impossible(
+                chain,
+                "a time before the previous frame's".to_owned(),
+            ));
+        }
+        for (lsn, operation) in (header.lsn.0..).map(Lsn).zip(frame.operations()) {
+            self.replay
+                .operation(lsn, header.time, operation)
+                .map_err(|reason| impossible(chain, format!("operation {lsn}: {reason}")))?;
+        }
+        self.report.operations += u64::from(header.count);
+        self.progress.operations = self.report.operations;
+        Ok(())
+    }
+}
+
+/// Tells a torn tail (its bytes, up to the last that is not zero) from a clean end (`None`) and
+/// from damage.
+fn judge_tail(
+    chain: &Chain,
+    bytes: &[u8],
+    codec: FrameCodec,
+    error: FrameError,
+) -> Result<Option<Vec<u8>>, RecoveryError> {
+    if error == FrameError::Malformed {
+        return Err(impossible(chain, error.to_string()));
+    }
+    let Some(end) = last_nonzero(bytes, chain.position) else {
+        return Ok(None);
+    };
+    let mut at = chain.position + ALIGNMENT as u64;
+    while at < end {
+        let witness = codec
+            .open_header(tail(bytes, at))
+            .ok()
+            .filter(|(header, _)| {
+                // Further conditions than the checksum, since this looks at millions of places.
+                header.lsn >= chain.next_lsn && header.time >= chain.time && header.synced <= at
+            });
+        if witness.is_some_and(|(header, _)| header.synced > chain.position) {
+            return Err(RecoveryError::Damaged {
+                path: chain.path.clone(),
+                offset: chain.position,
+                lsn: chain.next_lsn,
+                cause: error,
+                witness: format!("the frame at offset {at}"),
+            });
+        }
+        at += ALIGNMENT as u64;
+    }
+    let torn = tail(bytes, chain.position);
+    let len = usize::try_from(end - chain.position).unwrap_or(torn.len());
+    Ok(Some(torn.get(..len).unwrap_or(torn).to_vec()))
+}
+
+fn tail(bytes: &[u8], from: u64) -> &[u8] {
+    usize::try_from(from)
+        .ok()
+        .and_then(|from| bytes.get(from..))
+        .unwrap_or_default()
+}
+
+/// The offset behind the last byte at or after `from` that is not zero.
+fn last_nonzero(bytes: &[u8], from: u64) -> Option<u64> {
+    let at = tail(bytes, from).iter().rposition(|&byte| byte != 0)?;
+    Some(from + at as u64 + 1)
+}
+
+fn impossible(chain: &Chain, reason: String) -> RecoveryError {
+    RecoveryError::Impossible {
+        path: chain.path.clone(),
+        offset: chain.position,
+        reason,
+    }
+}
+
+fn damaged(chain: &Chain, source: FrameError, witness: &Path) -> RecoveryError {
+    RecoveryError::Damaged {
+        path: chain.path.clone(),
+        offset: chain.position,
+        lsn: chain.next_lsn,
+        cause: source,
+        witness: format!("the next segment, {},", witness.display()),
+    }
+}

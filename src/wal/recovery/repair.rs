@@ -1,0 +1,121 @@
+//! What recovery mends, once the whole log was read and accepted.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::{RecoveryError, io_error};
+use super::{Chain, Found};
+use crate::wal::fs::{Fs, write_all_at, write_zeros};
+use crate::wal::name::LogName;
+
+/// What recovery did, for the log line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Segments read.
+    pub segments: usize,
+    /// Operations given to the caller.
+    pub operations: u64,
+    /// What was irregular, harmless, and mended.
+    pub repairs: Vec<Repair>,
+}
+
+/// Something that recovery mended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Repair {
+    /// A torn tail was cut.
+    TornTail {
+        /// The segment.
+        path: PathBuf,
+        /// Where it was cut.
+        offset: u64,
+        /// How many bytes were not zero from there on.
+        bytes: u64,
+        /// Where they are kept.
+        kept: PathBuf,
+    },
+    /// The last segment was shorter than it was prepared, and is no longer.
+    ShortFile {
+        /// The segment.
+        path: PathBuf,
+        /// The length it had.
+        len: u64,
+    },
+    /// A segment without any operation was removed.
+    Leftover {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Removes leftovers, keeps a torn tail aside and zeroes it: each durable before the log goes on.
+pub(super) fn mend(
+    fs: &dyn Fs,
+    name: &LogName,
+    found: &Found,
+    chain: Option<&Chain>,
+    report: &mut Report,
+) -> Result<(), RecoveryError> {
+    let leftovers = chain
+        .map(|chain| chain.leftovers.as_slice())
+        .unwrap_or_default();
+    let leftovers = leftovers.iter().map(|&base| name.segment(base));
+    let unfinished = found.unfinished.iter().map(|&base| name.new_segment(base));
+    let removed: Vec<PathBuf> = leftovers.chain(unfinished).collect();
+    for path in &removed {
+        fs.remove(path)
+            .map_err(|source| io_error("removing", path, source))?;
+    }
+    if !removed.is_empty() {
+        fs.sync_dir(name.dir())
+            .map_err(|source| io_error("syncing", name.dir(), source))?;
+    }
+    report
+        .repairs
+        .extend(removed.into_iter().map(|path| Repair::Leftover { path }));
+    let Some(chain) = chain else { return Ok(()) };
+    if let Some(torn) = &chain.torn {
+        let kept = name.torn(chain.header.base, chain.position);
+        keep_aside(fs, name, &kept, torn)
+            .map_err(|source| io_error("keeping a torn tail in", &kept, source))?;
+        report.repairs.push(Repair::TornTail {
+            path: chain.path.clone(),
+            offset: chain.position,
+            bytes: torn.len() as u64,
+            kept,
+        });
+    }
+    let full_len = chain.header.capacity.max(chain.position);
+    let short = chain.len < full_len;
+    if short {
+        report.repairs.push(Repair::ShortFile {
+            path: chain.path.clone(),
+            len: chain.len,
+        });
+    }
+    if chain.torn.is_some() || short {
+        zero_tail(chain, full_len)
+            .map_err(|source| io_error("zeroing the tail of", &chain.path, source))?;
+    }
+    Ok(())
+}
+
+fn keep_aside(fs: &dyn Fs, name: &LogName, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = fs.create(path)?;
+    write_all_at(&*file, bytes, 0)?;
+    file.sync_data()?;
+    fs.sync_dir(name.dir())
+}
+
+fn zero_tail(chain: &Chain, full_len: u64) -> io::Result<()> {
+    if chain.len > full_len {
+        chain.file.set_len(full_len)?;
+    }
+    let torn = chain.torn.as_ref().map_or(0, Vec::len) as u64;
+    write_zeros(
+        &*chain.file,
+        chain.position,
+        (chain.position + torn).min(full_len),
+    )?;
+    write_zeros(&*chain.file, chain.len.max(chain.position), full_len)?;
+    chain.file.sync_data()
+}
