@@ -10,7 +10,7 @@
 //! - P4: a batch that the log rejected is answered with errors and never applied.
 //! - P8: what waits for the log is bounded in bytes; beyond that submitting waits.
 //!
-//! Replication will commit the same submissions by a majority in place of [`wal::group_commit`];
+//! Replication will commit the same submissions by a majority in place of [`group_commit`];
 //! what stands before and behind it need not know.
 
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub struct Batch {
     operations: Vec<u8>,
     count: u32,
     steps: Vec<Step>,
+    /// What the steps hold beside the operations.
+    held: usize,
 }
 
 #[derive(Debug)]
@@ -54,7 +56,7 @@ enum Step {
     /// Applies the next operation.
     Write,
     /// Reads, behind a write of the same pipeline.
-    Read { run: ReadFn, args: Vec<Box<[u8]>> },
+    Read { run: ReadFn, args: OwnedArgs },
     /// Hands back a reply that was ready when the pipeline was read.
     Ready(Reply),
 }
@@ -69,12 +71,18 @@ impl Batch {
 
     /// Adds a read of what the steps before it leave.
     pub fn read(&mut self, run: ReadFn, args: &[&[u8]]) {
-        let args = args.iter().map(|&arg| Box::from(arg)).collect();
+        let args = OwnedArgs::new(args);
+        self.held += args.cost();
         self.steps.push(Step::Read { run, args });
     }
 
     /// Adds a reply that needs no store, in its place among the others.
     pub fn ready(&mut self, reply: Reply) {
+        self.held += match &reply {
+            Reply::Bytes(bytes) => bytes.len(),
+            Reply::Text(lines) => lines.iter().map(|line| line.len() + STEP_COST).sum(),
+            _ => 0,
+        };
         self.steps.push(Step::Ready(reply));
     }
 
@@ -85,7 +93,37 @@ impl Batch {
 
     /// How much it counts among what waits for the log.
     pub fn cost(&self) -> usize {
-        self.operations.len() + self.steps.len() * STEP_COST
+        self.operations.len() + self.steps.len() * STEP_COST + self.held
+    }
+}
+
+/// The arguments of a read that must wait, in two allocations however many they are.
+#[derive(Debug)]
+struct OwnedArgs {
+    bytes: Vec<u8>,
+    lengths: Vec<usize>,
+}
+
+impl OwnedArgs {
+    fn new(args: &[&[u8]]) -> Self {
+        Self {
+            bytes: args.concat(),
+            lengths: args.iter().map(|arg| arg.len()).collect(),
+        }
+    }
+
+    fn cost(&self) -> usize {
+        self.bytes.len() + self.lengths.len() * size_of::<usize>()
+    }
+
+    fn to_args(&self) -> Vec<&[u8]> {
+        let mut rest = self.bytes.as_slice();
+        let split = |&len: &usize| {
+            let (arg, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
+            rest = behind;
+            arg
+        };
+        self.lengths.iter().map(split).collect()
     }
 }
 
@@ -211,6 +249,7 @@ impl Engine {
             operations,
             count,
             steps,
+            ..
         } = batch;
         let (submitter, room) = match &self.writes {
             Writes::Logged { submitter, room } => (submitter, room),
@@ -282,6 +321,9 @@ pub enum EngineFailure {
     /// The disk.
     #[error(transparent)]
     Log(AppendError),
+    /// The disk did not answer in the time that a stop may take.
+    #[error("the log was not closed in time: its disk does not answer")]
+    Stuck,
     /// A defect: the log's thread panicked.
     #[error("the log's thread panicked, which is a defect of postres")]
     LogThread,
@@ -335,7 +377,7 @@ impl<'a> Batched<'a> {
 
 enum BatchedStep<'a> {
     Write(&'a [u8]),
-    Read { run: ReadFn, args: Vec<Box<[u8]>> },
+    Read { run: ReadFn, args: OwnedArgs },
     Ready(Reply),
 }
 
@@ -361,7 +403,7 @@ impl BatchedStep<'_> {
                 // what no start could read: going on would only make that worse.
                 Err(error) => panic!("an operation that was just encoded is unreadable: {error}"),
             },
-            Self::Read { run, args } => read(store, run, &args),
+            Self::Read { run, args } => run(store, &args.to_args()),
             Self::Ready(reply) => reply,
         }
     }
@@ -372,15 +414,10 @@ impl BatchedStep<'_> {
             Self::Write(_) => {
                 Reply::Error(ErrorReply::Other(format!("ERR not saved: {error}").into()))
             }
-            Self::Read { run, args } => read(store, run, &args),
+            Self::Read { run, args } => run(store, &args.to_args()),
             Self::Ready(reply) => reply,
         }
     }
-}
-
-fn read(store: &dyn InMemStore, run: ReadFn, args: &[Box<[u8]>]) -> Reply {
-    let args: Vec<&[u8]> = args.iter().map(AsRef::as_ref).collect();
-    run(store, &args)
 }
 
 /// Recovery's side of `apply`: the same function over the operations read back.

@@ -11,16 +11,13 @@ use std::sync::Arc;
 use anyhow::Context;
 use postres::config::{Config, LogFormat, LogLevel, Refusal};
 use postres::engine::{Engine, Running};
-use postres::server::{self, Limits};
+use postres::server::{self, Limits, OWN_DESCRIPTORS};
 use postres::store::{self, InMemStore};
 use postres::wal::fs::StdFs;
 use postres::wal::recovery::{Repair, Report};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
-
-/// Descriptors that the server needs beside its clients'.
-const OWN_DESCRIPTORS: u64 = 32;
 
 fn main() -> ExitCode {
     let config = match Config::from_args(std::env::args_os()) {

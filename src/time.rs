@@ -11,7 +11,10 @@ pub struct Timestamp(pub u64);
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// The system's clock.
-#[expect(clippy::disallowed_methods, reason = "the one place where the time of day is asked for")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the time of day is asked for"
+)]
 pub fn system_clock() -> Clock {
     Arc::new(|| {
         // A clock set before 1970 reads as 1970: the log never lets time fall anyway.

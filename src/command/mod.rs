@@ -1,7 +1,7 @@
 //! Commands: one table of them, what each does, and how those that write are logged.
 //!
 //! A request becomes a [`Command`] ([`parse`]). One that reads is a function of the store. One
-//! that writes is an [`Operation`], which is logged, and which [`apply`] later carries out.
+//! that writes is an [`Operation`], which is logged, and which [`apply()`] later carries out.
 
 mod apply;
 mod operation;

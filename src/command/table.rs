@@ -55,7 +55,12 @@ impl Spec {
             Arity::AtLeast(n) => ("at least ", n),
             Arity::AtMost(n) => ("at most ", n),
         };
-        let names = self.arguments.join(" and ").to_uppercase();
+        let names: Vec<_> = self
+            .arguments
+            .iter()
+            .map(|name| name.to_uppercase())
+            .collect();
+        let names = names.join(" and ");
         let expected = match count {
             0 => "no argument".to_owned(),
             1 => format!("{prefix}1 argument {names}"),

@@ -11,7 +11,7 @@ use super::Shared;
 use super::connection::{self, Connection};
 
 /// Refusals under way at once; a client beyond that is closed without a word.
-pub(super) const MAX_REFUSALS: usize = 64;
+pub(super) const MAX_REFUSALS: usize = 8;
 
 /// How long a refused client may take to read why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);

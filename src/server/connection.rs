@@ -17,7 +17,6 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::{self, Command, Reply};
@@ -32,10 +31,8 @@ const WRITE_AT: usize = 64 << 10;
 const SUBMIT_AT: usize = 256 << 10;
 /// A buffer for replies up to this capacity is kept while the connection is idle.
 const KEEP_OUT: usize = 1 << 10;
-/// What a stopping server still reads of each client: more than a socket's buffer holds by default.
-const STOP_READ_LIMIT: usize = 8 << 20;
-/// How long a stopping server waits for bytes that are under way to a connection.
-const STOP_GRACE: Duration = Duration::from_millis(50);
+/// How often a connection that is never idle looks whether the server stops.
+const ROUNDS_BETWEEN_LOOKS: u64 = 16;
 /// How long a client whose connection is closed after an error may go on sending.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -96,40 +93,47 @@ impl<'e> Connection<'e> {
     /// and answered.
     pub(super) async fn serve(mut self, stop: &CancellationToken) -> io::Result<()> {
         let mut stopping = pin!(stop.cancelled());
-        loop {
+        for round in 1_u64.. {
+            // While there is always something to read, the wait below never gets to `stopping`.
+            if round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) && stop.is_cancelled() {
+                break;
+            }
             let (next, _) = tokio::select! {
                 biased;
                 read = self.read() => read?,
-                () = &mut stopping => return self.finish().await,
+                () = &mut stopping => break,
             };
             if let Some(end) = self.settle(next).await? {
                 return self.end(end).await;
             }
         }
+        self.finish().await
     }
 
-    /// Carries out what has arrived at a stopping server, up to a limit, and closes.
+    /// Carries out what had arrived when the server was told to stop, and closes. What a client
+    /// sends from then on is not read: one that never stops sending does not hold up the stop.
     async fn finish(mut self) -> io::Result<()> {
-        let wait_until = Instant::now() + STOP_GRACE;
-        let mut taken = 0;
-        while taken < STOP_READ_LIMIT {
-            // Past its time this still reads what is there, but no longer waits for more.
-            let Ok(read) = tokio::time::timeout_at(wait_until, self.read()).await else {
-                break;
-            };
-            let (next, len) = read?;
-            taken += len;
+        let mut arrived = waiting_bytes(&self.stream)?;
+        while arrived > 0 {
+            let (next, len) = self.read().await?;
+            arrived = arrived.saturating_sub(len as u64);
             if let Some(end) = self.settle(next).await? {
                 return self.end(end).await;
             }
         }
-        self.end(End::Close).await
+        let end = if waiting_bytes(&self.stream)? > 0 {
+            End::Linger
+        } else {
+            End::Close
+        };
+        self.end(end).await
     }
 
     async fn end(mut self, end: End) -> io::Result<()> {
+        let unread = end == End::Close && waiting_bytes(&self.stream)? > 0;
         match end {
-            End::Close => self.stream.shutdown().await,
-            End::Linger => linger(&mut self.stream).await,
+            End::Close if !unread => self.stream.shutdown().await,
+            End::Close | End::Linger => linger(&mut self.stream).await,
             End::Drop => Ok(()),
         }
     }
@@ -293,6 +297,11 @@ impl<'e> Connection<'e> {
         }
         Ok(())
     }
+}
+
+/// How many bytes the system has received and holds for this connection.
+fn waiting_bytes(stream: &TcpStream) -> io::Result<u64> {
+    Ok(rustix::io::ioctl_fionread(stream)?)
 }
 
 /// Closes a connection whose client may still be sending. Closing at once would make the system

@@ -21,6 +21,13 @@ use crate::engine::{Engine, EngineFailure, Running};
 /// Connections that the system keeps waiting while the server is busy accepting others.
 const BACKLOG: i32 = 1024;
 
+/// The least time that closing the log is given, whatever the clients were given.
+const MIN_CLOSE: Duration = Duration::from_secs(1);
+
+/// File descriptors that the server needs beside one for each client it serves: listeners, log
+/// files, the runtime's own, and a client that is being refused.
+pub const OWN_DESCRIPTORS: u64 = 16 + accept::MAX_REFUSALS as u64;
+
 /// The server's limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -93,7 +100,8 @@ pub async fn run(
         );
     }
     shared.engine.close();
-    running.ended().await
+    let closing = tokio::time::timeout(limits.shutdown_timeout.max(MIN_CLOSE), running.ended());
+    closing.await.unwrap_or(Err(EngineFailure::Stuck))
 }
 
 /// What all connections share.

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `wal_file.00000000000000000001.segment` | a segment; the number is the LSN it begins at, so names sort in log order |
 //! | `wal_file.00000000000000000001.segment.new` | a segment being prepared; worthless after a crash |
-//! | `wal_file.00000000000000000001.torn-8192` | what was cut from that segment at that offset |
+//! | `wal_file.00000000000000000001.torn-8192-1` | what was cut from that segment at that offset, the first time |
 //! | `wal_file.lock` | held by the server that uses the log |
 //!
 //! Snapshots (`.snapshot`) will sort among the segments the same way.
@@ -89,9 +89,9 @@ impl LogName {
         self.join(&format!("{base:0DIGITS$}.{NEW}"))
     }
 
-    /// Where the bytes are kept that were cut from a segment at `offset`.
-    pub fn torn(&self, base: Lsn, offset: u64) -> PathBuf {
-        self.join(&format!("{base:0DIGITS$}.{TORN}{offset}"))
+    /// Where the bytes are kept that were cut from a segment at `offset`, the `nth` time (from 1).
+    pub fn torn(&self, base: Lsn, offset: u64, nth: u32) -> PathBuf {
+        self.join(&format!("{base:0DIGITS$}.{TORN}{offset}-{nth}"))
     }
 
     /// What `name`, found in the folder, is; `None` for what is not part of this log.

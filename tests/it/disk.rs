@@ -34,6 +34,8 @@ pub enum Fault {
     Short,
     /// Writes only the first half, and fails with this code.
     FailHalfway(i32),
+    /// Writes all of it, and fails with this code nevertheless.
+    FailAfterAll(i32),
 }
 
 pub const EIO: i32 = 5;
@@ -50,6 +52,8 @@ pub enum Fate {
     Torn(usize),
     /// The last one, and none before it.
     OnlyLast,
+    /// The first one, and none behind it.
+    OnlyFirst,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -128,7 +132,8 @@ impl Disk {
                     Fate::Torn(len) if n == last => len.min(written.len()),
                     Fate::Torn(_) => written.len(),
                     Fate::OnlyLast if n == last => written.len(),
-                    Fate::OnlyLast => 0,
+                    Fate::OnlyFirst if n == 0 => written.len(),
+                    Fate::OnlyLast | Fate::OnlyFirst => 0,
                 };
                 put(&mut bytes, *offset, &written[..kept]);
             }
@@ -319,10 +324,9 @@ impl FsFile for DiskFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
         let fault = self.disk.call(Call::Write, &self.path)?;
-        let len = if fault.is_some() {
-            bytes.len().div_ceil(2)
-        } else {
-            bytes.len()
+        let len = match fault {
+            Some(Fault::Short | Fault::FailHalfway(_)) => bytes.len().div_ceil(2),
+            _ => bytes.len(),
         };
         let mut state = self.disk.state();
         let content = state.files.get_mut(&self.id).unwrap();
@@ -331,7 +335,9 @@ impl FsFile for DiskFile {
             .unsynced
             .push((offset as usize, bytes[..len].to_vec()));
         match fault {
-            Some(Fault::FailHalfway(code)) => Err(io::Error::from_raw_os_error(code)),
+            Some(Fault::FailHalfway(code) | Fault::FailAfterAll(code)) => {
+                Err(io::Error::from_raw_os_error(code))
+            }
             _ => Ok(len),
         }
     }

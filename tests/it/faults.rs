@@ -8,19 +8,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use postres::engine::EngineFailure;
-use postres::store::{self, InMemStore};
+use postres::store;
 use postres::wal::writer::AppendError;
 
 use crate::disk::{Call, Disk, EIO, ENOSPC, Fate, Fault};
 use crate::support::log::{append, contents, open, operations};
 use crate::support::server::{Server, contents_of};
 
-const FATES: [Fate; 5] = [
+const FATES: [Fate; 6] = [
     Fate::Kept,
     Fate::Lost,
     Fate::Torn(1),
     Fate::Torn(100),
     Fate::OnlyLast,
+    Fate::OnlyFirst,
 ];
 
 /// What a scripted run was told of its operations.
@@ -77,7 +78,7 @@ fn check_every_crash(disk: &Disk, told: &Told, context: &str) {
         let found = contents(&after);
         let mut allowed = vec![told.acknowledged.clone()];
         if let Some(unknown) = &told.unknown {
-            allowed.push([told.acknowledged.as_slice(), &[unknown.clone()]].concat());
+            allowed.push([told.acknowledged.as_slice(), std::slice::from_ref(unknown)].concat());
         }
         assert!(
             allowed.contains(&found),
@@ -113,6 +114,41 @@ fn any_call_that_fails_once_or_from_then_on_loses_and_invents_nothing() {
     }
     println!("{states} crashed states of failing disks");
     assert!(states > 1000);
+}
+
+#[test]
+fn a_refused_write_is_gone_whatever_it_left_on_the_disk_and_whatever_a_crash_keeps() {
+    let mut refusals = 0;
+    for fault in [
+        Fault::Fail(EIO),
+        Fault::FailHalfway(EIO),
+        Fault::FailAfterAll(EIO),
+    ] {
+        for nth in 1..40 {
+            let disk = Disk::default();
+            let (mut writer, ..) = open(&disk).unwrap();
+            let mut writes = 0;
+            disk.plan(move |call, _| {
+                writes += usize::from(call == Call::Write);
+                (call == Call::Write && writes == nth).then_some(fault)
+            });
+            let mut acknowledged = Vec::new();
+            for operation in operations(30, 400) {
+                match append(&mut writer, &operation) {
+                    Ok(_) => acknowledged.push(operation),
+                    Err(AppendError::Rejected { .. }) => {
+                        refusals += 1;
+                        for fate in FATES {
+                            let found = contents(&disk.crash(fate));
+                            assert_eq!(found.len(), acknowledged.len(), "{fault:?} {nth} {fate:?}");
+                        }
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    }
+    assert!(refusals > 90);
 }
 
 #[test]

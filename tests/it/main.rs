@@ -1,5 +1,18 @@
 //! Integration tests: one binary, a module per concern.
 
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "a test that meets something unexpected should stop there and then"
+)]
+#![expect(
+    unreachable_pub,
+    reason = "pub in a test's module means: for the other modules"
+)]
+
 mod support;
 
 mod cli;

@@ -250,7 +250,7 @@ fn a_torn_tail_is_cut_kept_aside_and_reported() {
     let mut remnant = disk.files()[&segment(1)][at..at + 72].to_vec();
     remnant[60] ^= 1;
     edit(&disk, 1, |bytes| bytes[at + 60] ^= 1);
-    let kept = segment(1).with_extension(format!("torn-{at}"));
+    let kept = segment(1).with_extension(format!("torn-{at}-1"));
     let (mut writer, report, found) = open(&disk).unwrap();
     assert_eq!(found, all[..4]);
     let bytes = remnant.len() as u64;

@@ -1,7 +1,7 @@
 //! What recovery mends, once the whole log was read and accepted.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::error::{RecoveryError, io_error};
 use super::{Chain, Found};
@@ -74,9 +74,7 @@ pub(super) fn mend(
         .extend(removed.into_iter().map(|path| Repair::Leftover { path }));
     let Some(chain) = chain else { return Ok(()) };
     if let Some(torn) = &chain.torn {
-        let kept = name.torn(chain.header.base, chain.position);
-        keep_aside(fs, name, &kept, torn)
-            .map_err(|source| io_error("keeping a torn tail in", &kept, source))?;
+        let kept = keep_aside(fs, name, chain, torn)?;
         report.repairs.push(Repair::TornTail {
             path: chain.path.clone(),
             offset: chain.position,
@@ -99,11 +97,31 @@ pub(super) fn mend(
     Ok(())
 }
 
-fn keep_aside(fs: &dyn Fs, name: &LogName, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let file = fs.create(path)?;
-    write_all_at(&*file, bytes, 0)?;
-    file.sync_data()?;
-    fs.sync_dir(name.dir())
+/// Never replaces what an earlier start kept: a crash while the tail was zeroed may have left less
+/// of it to keep.
+fn keep_aside(
+    fs: &dyn Fs,
+    name: &LogName,
+    chain: &Chain,
+    torn: &[u8],
+) -> Result<PathBuf, RecoveryError> {
+    let mut nth = 1;
+    let path = loop {
+        let path = name.torn(chain.header.base, chain.position, nth);
+        match fs.file_len(&path) {
+            Ok(Some(_)) => nth += 1,
+            Ok(None) => break path,
+            Err(source) => return Err(io_error("looking at", &path, source)),
+        }
+    };
+    let write = || {
+        let file = fs.create(&path)?;
+        write_all_at(&*file, torn, 0)?;
+        file.sync_data()?;
+        fs.sync_dir(name.dir())
+    };
+    write().map_err(|source| io_error("keeping a torn tail in", &path, source))?;
+    Ok(path)
 }
 
 fn zero_tail(chain: &Chain, full_len: u64) -> io::Result<()> {

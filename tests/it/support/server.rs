@@ -44,7 +44,7 @@ impl Server {
                     max_connections: 100,
                     shutdown_timeout: Duration::from_secs(5),
                 };
-                server::run(vec![listener], engine, running, limits, token).await
+                server::run(vec![listener], Arc::new(engine), running, limits, token).await
             })
         });
         Self {

@@ -1,0 +1,41 @@
+# The commands of this project. What `just ci` runs is what CI runs.
+
+# Shows this list.
+default:
+    @just --list
+
+# Serves on 127.0.0.1:4242; flags go behind it, such as `just run -port 5000`.
+run *flags:
+    cargo run --release --locked -- {{ flags }}
+
+# Everything that must pass before a change goes in.
+ci:
+    .ci/run
+
+# Checks the format; `cargo fmt` mends it.
+fmt:
+    cargo fmt --all --check
+
+# Lints, as errors.
+lint:
+    cargo clippy --all-targets --locked -- -D warnings
+
+# All tests. Names behind it choose some, such as `just test recovery`.
+test *names:
+    cargo test --locked {{ names }}
+
+# The documentation, private items too; a broken link is an error.
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
+
+# Licences, banned crates and sources of everything that is compiled in.
+deny:
+    cargo deny --locked check licenses bans sources
+
+# Compiles the benchmarks without running them.
+bench-build:
+    CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_CODEGEN_UNITS=16 cargo bench --no-run --locked
+
+# Measures postres against a naive baseline and Valkey; options go behind it.
+bench *options:
+    cargo bench --locked --bench end_to_end -- {{ options }}
