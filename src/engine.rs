@@ -14,6 +14,7 @@
 //! what stands before and behind it need not know.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -27,7 +28,7 @@ use crate::wal::fs::Fs;
 use crate::wal::group_commit::{self, Group, LogThread, Submission, Submitter};
 use crate::wal::recovery::{self, Progress, RecoveryError, Replay, Report};
 use crate::wal::writer::{AppendError, Position};
-use crate::wal::{LogOptions, Lsn, frame};
+use crate::wal::{LogOptions, Lsn, SyncPolicy, frame};
 
 /// Bytes of operations that may wait for the log. A submitter beyond that waits for room.
 const MAX_WAITING_BYTES: usize = 64 << 20;
@@ -163,6 +164,10 @@ enum Writes {
     Logged {
         submitter: Submitter<Ticket>,
         room: Arc<Semaphore>,
+        /// Groups that the log's thread delivered and the applier has not finished.
+        unapplied: Arc<AtomicUsize>,
+        /// Whether a batch that finds the log idle is committed on its own thread.
+        commit_here: bool,
     },
     /// `-persist false`: applied at once, under a lock that makes the caller the one applier.
     Unlogged(Mutex<Unlogged>),
@@ -215,17 +220,28 @@ impl Engine {
         let mut replay = Replayer::new(&*store);
         let (writer, report) = recovery::open(fs, options, &mut replay)?;
         let (groups_tx, groups_rx) = mpsc::channel(GROUPS_IN_FLIGHT);
+        let unapplied = Arc::new(AtomicUsize::new(0));
+        let delivered = Arc::clone(&unapplied);
         let deliver = move |group| {
+            delivered.fetch_add(1, Ordering::Relaxed);
             // The applier ends only after this thread, or with the runtime: nobody waits then.
             let _ = groups_tx.blocking_send(group);
         };
         let (submitter, log) = group_commit::start(writer, deliver).map_err(StartError::Thread)?;
-        let applier = tokio::spawn(apply_groups(Arc::clone(&store), groups_rx));
+        let applier = apply_groups(Arc::clone(&store), groups_rx, Arc::clone(&unapplied));
+        let applier = tokio::spawn(applier);
         let room = Arc::new(Semaphore::new(MAX_WAITING_BYTES));
-        let engine = Self {
-            store,
-            writes: Writes::Logged { submitter, room },
+        let flavor = tokio::runtime::Handle::current().runtime_flavor();
+        // Without a sync to wait for, or a thread to spare, there is nothing to gain.
+        let commit_here = options.policy == SyncPolicy::Always
+            && flavor == tokio::runtime::RuntimeFlavor::MultiThread;
+        let writes = Writes::Logged {
+            submitter,
+            room,
+            unapplied,
+            commit_here,
         };
+        let engine = Self { store, writes };
         Ok((
             engine,
             Running {
@@ -252,7 +268,9 @@ impl Engine {
             ..
         } = batch;
         let (submitter, room) = match &self.writes {
-            Writes::Logged { submitter, room } => (submitter, room),
+            Writes::Logged {
+                submitter, room, ..
+            } => (submitter, room),
             Writes::Unlogged(unlogged) => {
                 let mut unlogged = unlogged.lock();
                 unlogged.time = unlogged.time.max((unlogged.clock)());
@@ -274,14 +292,53 @@ impl Engine {
             answer,
             _room: permit,
         };
-        submitter
-            .submit(Submission {
-                operations,
-                count,
-                ticket,
-            })
-            .map_err(|_| Stopped)?;
+        let submission = Submission {
+            operations,
+            count,
+            ticket,
+        };
+        let submission = match self.commit_here(submission) {
+            Ok(replies) => return Ok(replies),
+            Err(submission) => submission,
+        };
+        submitter.submit(submission).map_err(|_| Stopped)?;
         answered.await.map_err(|_| Stopped)
+    }
+
+    /// Commits and applies a batch on this thread, if the log is idle and every group before it
+    /// has been applied: then nobody else commits or applies until this is done, so the order of
+    /// the log holds. The other tasks of this thread go on elsewhere meanwhile (P3).
+    fn commit_here(&self, batch: Submission<Ticket>) -> Result<Vec<Reply>, Submission<Ticket>> {
+        let Writes::Logged {
+            submitter,
+            unapplied,
+            commit_here: true,
+            ..
+        } = &self.writes
+        else {
+            return Err(batch);
+        };
+        // The applier's last change to the store happens before this reads its zero.
+        let all_applied = || unapplied.load(Ordering::Acquire) == 0;
+        if !submitter.is_idle() || !all_applied() {
+            return Err(batch);
+        }
+        tokio::task::block_in_place(|| {
+            submitter.commit_here(batch, all_applied, |group| {
+                let Group {
+                    outcome,
+                    submissions,
+                } = group;
+                let batches = submissions
+                    .into_iter()
+                    .map(|s| (s.operations, s.ticket.steps));
+                batches.fold(Vec::new(), |mut replies, (operations, steps)| {
+                    let steps = Batched::new(&operations, steps);
+                    replies.extend(steps.map(|step| step.conclude(&*self.store, &outcome)));
+                    replies
+                })
+            })
+        })
     }
 
     /// Takes no more batches. What was submitted is still made durable, applied and answered.
@@ -333,7 +390,11 @@ pub enum EngineFailure {
 }
 
 /// The applier: carries out groups in log order.
-async fn apply_groups(store: Arc<dyn InMemStore>, mut groups: mpsc::Receiver<Group<Ticket>>) {
+async fn apply_groups(
+    store: Arc<dyn InMemStore>,
+    mut groups: mpsc::Receiver<Group<Ticket>>,
+    unapplied: Arc<AtomicUsize>,
+) {
     let mut budget = STEPS_PER_TURN;
     while let Some(group) = groups.recv().await {
         for submission in group.submissions {
@@ -344,10 +405,7 @@ async fn apply_groups(store: Arc<dyn InMemStore>, mut groups: mpsc::Receiver<Gro
             } = submission.ticket;
             let mut replies = Vec::with_capacity(steps.len());
             for step in Batched::new(&submission.operations, steps) {
-                replies.push(match &group.outcome {
-                    Ok(Position { time, .. }) => step.run(&*store, *time),
-                    Err(error) => step.refuse(&*store, error),
-                });
+                replies.push(step.conclude(&*store, &group.outcome));
                 budget -= 1;
                 if budget == 0 {
                     budget = STEPS_PER_TURN;
@@ -357,6 +415,7 @@ async fn apply_groups(store: Arc<dyn InMemStore>, mut groups: mpsc::Receiver<Gro
             // The client may have gone; its writes are durable all the same.
             let _ = answer.send(replies);
         }
+        unapplied.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -394,6 +453,14 @@ impl<'a> Iterator for Batched<'a> {
 }
 
 impl BatchedStep<'_> {
+    /// Carries out a step as its group's outcome allows.
+    fn conclude(self, store: &dyn InMemStore, outcome: &Result<Position, AppendError>) -> Reply {
+        match outcome {
+            Ok(Position { time, .. }) => self.run(store, *time),
+            Err(error) => self.refuse(store, error),
+        }
+    }
+
     /// Carries out a step whose operations are durable.
     fn run(self, store: &dyn InMemStore, time: Timestamp) -> Reply {
         match self {

@@ -194,6 +194,14 @@ impl LogWriter {
         Ok(position)
     }
 
+    /// Why this writer acknowledges nothing any more, if so.
+    pub fn failure(&self) -> Option<AppendError> {
+        match &self.trouble {
+            Some(Trouble::Failed(error)) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
     /// Under `everysec`: when the next sync is due, if anything awaits one.
     pub fn sync_due(&self) -> Option<Instant> {
         let waits = self.policy == SyncPolicy::EverySecond && self.synced < self.segment.position;
