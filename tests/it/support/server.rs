@@ -25,13 +25,18 @@ pub struct Server {
 impl Server {
     /// Starts a server on the log that `disk` holds.
     pub fn start(disk: &Disk, shards: usize) -> Self {
+        Self::start_on(disk, shards, 2)
+    }
+
+    /// The same, with this many threads for connections.
+    pub fn start_on(disk: &Disk, shards: usize, threads: usize) -> Self {
         let store: Arc<dyn InMemStore> = store::with_shards(shards, 64).into();
         let (stop, disk) = (CancellationToken::new(), disk.clone());
         let (addr_tx, addr_rx) = std::sync::mpsc::channel();
         let (token, shared) = (stop.clone(), Arc::clone(&store));
         let ended = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
+                .worker_threads(threads)
                 .enable_all()
                 .build()
                 .unwrap();
