@@ -14,120 +14,36 @@
 //! Replication will commit the same submissions by a majority in place of [`group_commit`];
 //! what stands before and behind it need not know.
 
+mod batch;
+mod replay;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::command::{self, Operation, ReadFn, Reply};
-use crate::protocol::ErrorReply;
+use crate::command::{ReadFn, Reply};
 use crate::store::InMemStore;
 use crate::time::{Clock, Timestamp, system_clock};
 use crate::wal::fs::Fs;
 use crate::wal::group_commit::{self, Group, LogThread, Submission, Submitter};
-use crate::wal::recovery::{self, Progress, RecoveryError, Replay, Report};
-use crate::wal::writer::{AppendError, Position};
-use crate::wal::{LogOptions, Lsn, SyncPolicy, frame};
+use crate::wal::recovery::{self, RecoveryError, Report};
+use crate::wal::writer::AppendError;
+use crate::wal::{LogOptions, SyncPolicy};
+use batch::{Batched, Step};
+use replay::Replayer;
+
+pub use batch::Batch;
 
 /// Bytes of operations that may wait for the log. A submitter beyond that waits for room.
 const MAX_WAITING_BYTES: usize = 64 << 20;
-
-/// What a step costs beside its operation's bytes, in the same account.
-const STEP_COST: usize = 64;
 
 /// Groups that may wait for the applier before the log thread waits for it.
 const GROUPS_IN_FLIGHT: usize = 4;
 
 /// Steps that the applier carries out before it lets other tasks of its thread run (P3).
 const STEPS_PER_TURN: usize = 128;
-
-/// A part of a pipeline, in order: what is written, and what must come after it.
-#[derive(Debug, Default)]
-pub struct Batch {
-    operations: Vec<u8>,
-    count: u32,
-    steps: Vec<Step>,
-    /// What the steps hold beside the operations.
-    held: usize,
-}
-
-#[derive(Debug)]
-enum Step {
-    /// Applies the next operation.
-    Write,
-    /// Reads, behind a write of the same pipeline.
-    Read { run: ReadFn, args: OwnedArgs },
-    /// Hands back a reply that was ready when the pipeline was read.
-    Ready(Reply),
-}
-
-impl Batch {
-    /// Adds a change.
-    pub fn write(&mut self, operation: &Operation<'_>) {
-        frame::push_operation(&mut self.operations, |out| operation.encode(out));
-        self.count += 1;
-        self.steps.push(Step::Write);
-    }
-
-    /// Adds a read of what the steps before it leave.
-    pub fn read(&mut self, run: ReadFn, args: &[&[u8]]) {
-        let args = OwnedArgs::new(args);
-        self.held += args.cost();
-        self.steps.push(Step::Read { run, args });
-    }
-
-    /// Adds a reply that needs no store, in its place among the others.
-    pub fn ready(&mut self, reply: Reply) {
-        self.held += match &reply {
-            Reply::Bytes(bytes) => bytes.len(),
-            Reply::Text(lines) => lines.iter().map(|line| line.len() + STEP_COST).sum(),
-            _ => 0,
-        };
-        self.steps.push(Step::Ready(reply));
-    }
-
-    /// Whether there is no step.
-    pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
-    }
-
-    /// How much it counts among what waits for the log.
-    pub fn cost(&self) -> usize {
-        self.operations.len() + self.steps.len() * STEP_COST + self.held
-    }
-}
-
-/// The arguments of a read that must wait, in two allocations however many they are.
-#[derive(Debug)]
-struct OwnedArgs {
-    bytes: Vec<u8>,
-    lengths: Vec<usize>,
-}
-
-impl OwnedArgs {
-    fn new(args: &[&[u8]]) -> Self {
-        Self {
-            bytes: args.concat(),
-            lengths: args.iter().map(|arg| arg.len()).collect(),
-        }
-    }
-
-    fn cost(&self) -> usize {
-        self.bytes.len() + self.lengths.len() * size_of::<usize>()
-    }
-
-    fn to_args(&self) -> Vec<&[u8]> {
-        let mut rest = self.bytes.as_slice();
-        let split = |&len: &usize| {
-            let (arg, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            rest = behind;
-            arg
-        };
-        self.lengths.iter().map(split).collect()
-    }
-}
 
 /// Told to everyone who still waits when the engine is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -417,118 +333,5 @@ async fn apply_groups(
             let _ = answer.send(replies);
         }
         unapplied.fetch_sub(1, Ordering::Release);
-    }
-}
-
-/// The steps of a batch, each write with its operation.
-struct Batched<'a> {
-    operations: frame::Operations<'a>,
-    steps: std::vec::IntoIter<Step>,
-}
-
-impl<'a> Batched<'a> {
-    fn new(operations: &'a [u8], steps: Vec<Step>) -> Self {
-        Self {
-            operations: frame::Operations::new(operations),
-            steps: steps.into_iter(),
-        }
-    }
-}
-
-enum BatchedStep<'a> {
-    Write(&'a [u8]),
-    Read { run: ReadFn, args: OwnedArgs },
-    Ready(Reply),
-}
-
-impl<'a> Iterator for Batched<'a> {
-    type Item = BatchedStep<'a>;
-
-    fn next(&mut self) -> Option<BatchedStep<'a>> {
-        Some(match self.steps.next()? {
-            Step::Write => BatchedStep::Write(self.operations.next().unwrap_or_default()),
-            Step::Read { run, args } => BatchedStep::Read { run, args },
-            Step::Ready(reply) => BatchedStep::Ready(reply),
-        })
-    }
-}
-
-impl BatchedStep<'_> {
-    /// Carries out a step as its group's outcome allows.
-    fn conclude(self, store: &dyn InMemStore, outcome: &Result<Position, AppendError>) -> Reply {
-        match outcome {
-            Ok(Position { time, .. }) => self.run(store, *time),
-            Err(error) => self.refuse(store, error),
-        }
-    }
-
-    /// Carries out a step whose operations are durable.
-    fn run(self, store: &dyn InMemStore, time: Timestamp) -> Reply {
-        match self {
-            Self::Write(bytes) => match Operation::decode(bytes) {
-                Ok(operation) => command::apply(store, operation, time),
-                // What a batch encoded it can decode. Were it otherwise, the log would now hold
-                // what no start could read: going on would only make that worse.
-                Err(error) => panic!("an operation that was just encoded is unreadable: {error}"),
-            },
-            Self::Read { run, args } => run(store, &args.to_args()),
-            Self::Ready(reply) => reply,
-        }
-    }
-
-    /// Answers a step of a batch that is not in the log: as if its writes had never been sent.
-    fn refuse(self, store: &dyn InMemStore, error: &AppendError) -> Reply {
-        match self {
-            Self::Write(_) => {
-                Reply::Error(ErrorReply::Other(format!("ERR not saved: {error}").into()))
-            }
-            Self::Read { run, args } => run(store, &args.to_args()),
-            Self::Ready(reply) => reply,
-        }
-    }
-}
-
-/// Recovery's side of `apply`: the same function over the operations read back.
-struct Replayer<'a> {
-    store: &'a dyn InMemStore,
-    begun: Instant,
-    told: Instant,
-}
-
-impl<'a> Replayer<'a> {
-    fn new(store: &'a dyn InMemStore) -> Self {
-        let now = Instant::now();
-        Self {
-            store,
-            begun: now,
-            told: now,
-        }
-    }
-}
-
-impl Replay for Replayer<'_> {
-    fn operation(&mut self, _: Lsn, time: Timestamp, bytes: &[u8]) -> Result<(), String> {
-        let operation = Operation::decode(bytes).map_err(|error| error.to_string())?;
-        // Whoever was owed the reply got it in an earlier life.
-        let _ = command::apply(self.store, operation, time);
-        Ok(())
-    }
-
-    fn progress(&mut self, progress: Progress) {
-        const TELL_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
-        if self.told.elapsed() < TELL_EVERY || progress.total == 0 {
-            return;
-        }
-        self.told = Instant::now();
-        let elapsed = self.begun.elapsed().as_secs_f64();
-        let share = progress.done as f64 / progress.total as f64;
-        let left = elapsed / share.max(f64::EPSILON) - elapsed;
-        tracing::info!(
-            percent = (share * 100.0) as u64,
-            operations = progress.operations,
-            operations_per_second = (progress.operations as f64 / elapsed) as u64,
-            seconds_left = left.ceil() as u64,
-            "replaying the log"
-        );
     }
 }
