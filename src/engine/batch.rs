@@ -10,6 +10,10 @@ use crate::wal::writer::{AppendError, Position};
 /// What a step costs beside its operation's bytes, in the same account.
 const STEP_COST: usize = 64;
 
+/// What a read counts for, beside its arguments: its reply keeps a value of unknown size in memory
+/// for as long as the client does not take it, even if the key is gone by then.
+const READ_COST: usize = 4 << 10;
+
 /// A part of a pipeline, in order: what is written, and what must come after it.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -41,7 +45,7 @@ impl Batch {
     /// Adds a read of what the steps before it leave.
     pub fn read(&mut self, run: ReadFn, args: &[&[u8]]) {
         let args = OwnedArgs::new(args);
-        self.held += args.cost();
+        self.held += args.cost() + READ_COST;
         self.steps.push(Step::Read { run, args });
     }
 

@@ -222,6 +222,10 @@ impl LogWriter {
     /// Ends the log in an orderly way: syncs it and marks its end, so that the next start can
     /// tell damage before the mark from a torn tail.
     pub fn close(mut self) -> Result<(), AppendError> {
+        if matches!(self.trouble, Some(Trouble::NoRoom { .. })) {
+            // That a new segment finds no room is no matter for this one.
+            self.trouble = None;
+        }
         self.resolve_trouble()?;
         self.sync()?;
         let room = self.segment.position + 2 * frame::HEADER_LEN as u64;

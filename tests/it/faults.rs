@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 use postres::engine::EngineFailure;
 use postres::store;
 use postres::wal::writer::AppendError;
+use postres::wal::{LogOptions, SyncPolicy};
 
 use crate::disk::{Call, Disk, EIO, ENOSPC, Fate, Fault};
-use crate::support::log::{append, contents, open, operations};
+use crate::support::log::{
+    append, contents, disk_with_policy, open, open_with, operations, options,
+};
 use crate::support::server::{Server, contents_of};
 
 const FATES: [Fate; 6] = [
@@ -204,6 +207,87 @@ fn a_crash_at_any_call_keeps_what_was_acknowledged_however_the_rest_is_torn() {
     }
     println!("{states} crashed states");
     assert!(states > 5000);
+}
+
+/// A process that dies leaves to the next one what only the system's cache holds. Once that was
+/// taken for durable: a power cut then took back what had been read, and a frame written behind it
+/// made the start refuse a tail that was merely torn.
+#[test]
+fn what_a_restart_reads_survives_a_power_cut_whatever_the_first_process_had_synced() {
+    for policy in [
+        SyncPolicy::Always,
+        SyncPolicy::EverySecond,
+        SyncPolicy::Never,
+    ] {
+        for count in [1, 5, 9, 30] {
+            let all = operations(count, 400);
+            let disk = disk_with_policy(&all, SyncPolicy::Never);
+            let restarted = LogOptions {
+                policy,
+                ..options()
+            };
+            let (mut writer, _, found) = open_with(&disk, &restarted).unwrap();
+            assert_eq!(found, all);
+            for fate in FATES {
+                assert_eq!(
+                    contents(&disk.crash(fate)),
+                    all,
+                    "{policy:?} {count} {fate:?}"
+                );
+            }
+            // The power goes while a frame behind them is written.
+            disk.plan(|call, _| (call == Call::SyncData).then_some(Fault::Fail(EIO)));
+            let _ = append(&mut writer, &[b'x'; 400]);
+            for fate in FATES {
+                let found = contents(&disk.crash(fate));
+                assert_eq!(found[..count], all, "{policy:?} {count} {fate:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_restart_after_a_failed_sync_makes_durable_what_it_reads_seals_too() {
+    for nth in 1..60 {
+        let disk = Disk::default();
+        let (mut writer, ..) = open(&disk).unwrap();
+        let mut syncs = 0;
+        disk.plan(move |call, _| {
+            syncs += usize::from(call == Call::SyncData);
+            (call == Call::SyncData && syncs == nth).then_some(Fault::Fail(EIO))
+        });
+        let all = operations(30, 400);
+        let _ = all
+            .iter()
+            .take_while(|operation| append(&mut writer, operation).is_ok())
+            .count();
+        drop(writer);
+        disk.heal();
+        let (mut writer, _, mut found) = open(&disk).unwrap();
+        append(&mut writer, b"behind").unwrap();
+        found.push(b"behind".to_vec());
+        for fate in FATES {
+            assert_eq!(contents(&disk.crash(fate)), found, "sync {nth}, {fate:?}");
+        }
+    }
+}
+
+#[test]
+fn a_log_that_found_no_room_still_closes_in_order() {
+    let disk = Disk::default();
+    let waits = LogOptions {
+        retry_after: Duration::from_secs(60),
+        ..options()
+    };
+    let (mut writer, ..) = open_with(&disk, &waits).unwrap();
+    disk.plan(|call, _| (call == Call::Create).then_some(Fault::Fail(ENOSPC)));
+    let kept = operations(30, 400)
+        .iter()
+        .take_while(|o| append(&mut writer, o).is_ok())
+        .count();
+    assert!(kept < 30);
+    writer.close().unwrap();
+    assert_eq!(contents(&disk).len(), kept);
 }
 
 struct Client {

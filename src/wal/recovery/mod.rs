@@ -28,6 +28,11 @@
 //! | the last segment is shorter than it was prepared | reported; what is there is judged as above, and the rest filled with zeros |
 //! | bytes behind a seal | nothing: no frame can be there |
 //!
+//! What is read may be in the system's cache only: the server before this one may have been killed
+//! between a write and its sync, or ended because a sync failed. So the frames that no later frame
+//! proves durable are written once more, and synced, before anything of them is served (P2) or
+//! anything is appended that would vouch for them.
+//!
 //! Nothing is changed on the disk before the whole log has been read and accepted; then the
 //! removals, the copy set aside and the zeroing are each synced before the log is appended to. A
 //! crash in between leaves files that the same rows apply to.
@@ -150,6 +155,11 @@ struct Chain {
     time: Timestamp,
     /// Kind of its last frame, if it has one.
     last_kind: Option<FrameKind>,
+    /// Frames, up to `position`, of which nothing says that they are durable: where they begin,
+    /// and their bytes.
+    unproven: (u64, Vec<u8>),
+    /// The segment before, if this one holds no frame: then its seal is unproven, too.
+    before: Option<Box<Chain>>,
     /// What stands at `position`, if it is a torn tail.
     torn: Option<Vec<u8>>,
     /// Segments that hold nothing and belong nowhere.

@@ -160,8 +160,12 @@ impl<'a> Reader<'a> {
             len: bytes.len() as u64,
             position: segment::HEADER_LEN,
             next_lsn: header.base,
-            time: previous.map_or(Timestamp::default(), |chain| chain.time),
+            time: previous
+                .as_ref()
+                .map_or(Timestamp::default(), |chain| chain.time),
             last_kind: None,
+            unproven: (segment::HEADER_LEN, Vec::new()),
+            before: None,
             torn: None,
             leftovers,
         };
@@ -180,12 +184,20 @@ impl<'a> Reader<'a> {
             chain.next_lsn = frame.header.next_lsn();
             chain.time = frame.header.time;
             chain.last_kind = Some(frame.header.kind);
+            chain.unproven.0 = chain.unproven.0.max(frame.header.synced);
             self.progress.done = done_before + chain.position;
             if chain.position - told > TELL_EVERY {
                 told = chain.position;
                 self.replay.progress(self.progress);
             }
         };
+        let (from, unproven) = (chain.unproven.0, &mut chain.unproven.1);
+        let len = chain.position.saturating_sub(from);
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        unproven.extend(tail(bytes, from).iter().take(len));
+        if chain.last_kind.is_none() {
+            chain.before = previous.map(Box::new);
+        }
         if let Some(error) = self.ended_with {
             chain.torn = judge_tail(&chain, bytes, codec, error)?;
         }

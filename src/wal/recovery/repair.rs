@@ -72,7 +72,10 @@ pub(super) fn mend(
     report
         .repairs
         .extend(removed.into_iter().map(|path| Repair::Leftover { path }));
-    let Some(chain) = chain else { return Ok(()) };
+    let Some(chain) = chain else {
+        return Ok(());
+    };
+    secure(fs, name, chain)?;
     if let Some(torn) = &chain.torn {
         let kept = keep_aside(fs, name, chain, torn)?;
         report.repairs.push(Repair::TornTail {
@@ -95,6 +98,21 @@ pub(super) fn mend(
             .map_err(|source| io_error("zeroing the tail of", &chain.path, source))?;
     }
     Ok(())
+}
+
+/// Makes durable what was read and accepted, names included.
+///
+/// A sync alone would not do: after a failed one the system may hold pages that it believes to be
+/// written and that the disk does not have. Writing the same bytes again makes it write them.
+fn secure(fs: &dyn Fs, name: &LogName, chain: &Chain) -> Result<(), RecoveryError> {
+    for chain in chain.before.as_deref().into_iter().chain([chain]) {
+        let (from, bytes) = &chain.unproven;
+        write_all_at(&*chain.file, bytes, *from)
+            .and_then(|()| chain.file.sync_data())
+            .map_err(|source| io_error("making durable", &chain.path, source))?;
+    }
+    fs.sync_dir(name.dir())
+        .map_err(|source| io_error("syncing", name.dir(), source))
 }
 
 /// Never replaces what an earlier start kept: a crash while the tail was zeroed may have left less
