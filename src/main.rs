@@ -11,7 +11,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use postres::config::{Config, LogFormat, LogLevel, Refusal};
 use postres::engine::{Engine, Running};
-use postres::server::{self, Limits, OWN_DESCRIPTORS};
+use postres::server::{self, Limits, OWN_DESCRIPTORS, Settings};
 use postres::store::{self, InMemStore};
 use postres::wal::fs::StdFs;
 use postres::wal::recovery::{Repair, Report};
@@ -108,7 +108,8 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         max_connections,
         shutdown_timeout,
     };
-    server::run(listeners, engine, running, limits, stop).await?;
+    let settings = Arc::new(Settings::default());
+    server::run(listeners, engine, running, limits, settings, stop).await?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -1,31 +1,14 @@
 //! Operations: what the log holds of a command that writes.
 //!
-//! | code | operation | behind the code |
-//! |---|---|---|
-//! | 1 | SET | the key's length (4 bytes, little-endian), the key, the value |
-//! | 2 | DEL | the key |
+//! An operation is its code, one byte, and its fields in the order in which they stand below, laid
+//! out as [`super::field`] tells. `Rest` is what is left of the operation: it has no length of its
+//! own. The meaning of a code never changes once it was released: a new meaning is a new code.
 //!
-//! The meaning of a code never changes once it was released: a new meaning is a new code.
+//! What is logged is what the client asked for, not what came of it. A condition, an expiry that
+//! counts from now, an increment: all of it is decided by [`super::apply`], in the order of the log
+//! and by the time of the frame.
 
-const SET: u8 = 1;
-const DEL: u8 = 2;
-
-/// A change to the store, as it is logged and applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation<'a> {
-    /// Gives a key a value.
-    Set {
-        /// The key.
-        key: &'a [u8],
-        /// Its new value.
-        value: &'a [u8],
-    },
-    /// Removes a key.
-    Del {
-        /// The key.
-        key: &'a [u8],
-    },
-}
+use super::field::{Field, choice, take};
 
 /// These bytes are not an operation that this version knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,82 +18,380 @@ pub enum BadOperation {
         "operation code {0} is unknown to this version: use the postres that wrote the log, or a newer one"
     )]
     UnknownCode(u8),
+    /// A field has a value that is unknown.
+    #[error("an operation holds {0} where this version knows no such choice")]
+    UnknownChoice(u8),
     /// What follows the code does not fit it.
     #[error("the operation is cut short")]
     Short,
+    /// A transaction inside of another.
+    #[error("a transaction holds another transaction")]
+    Nested,
+    /// More follows than the code's fields.
+    #[error("the operation has {0} bytes too many")]
+    Long(usize),
+}
+
+/// Bytes to the end of the operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest<'a>(pub &'a [u8]);
+
+impl<'a> Field<'a> for Rest<'a> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0);
+    }
+
+    fn decode(input: &mut &'a [u8]) -> Result<Self, BadOperation> {
+        Ok(Self(take(input, input.len())?))
+    }
+}
+
+macro_rules! operations {
+    ($($(#[$doc:meta])* $code:literal $name:ident {
+        $($(#[$field_doc:meta])* $field:ident: $type:ty,)*
+    })*) => {
+        /// A change to the store, as it is logged and applied.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Operation<'a> {
+            $($(#[$doc])* $name { $($(#[$field_doc])* $field: $type,)* },)*
+        }
+
+        impl<'a> Operation<'a> {
+            /// Every code there is.
+            pub const CODES: &'static [u8] = &[$($code),*];
+
+            /// Appends the operation's bytes.
+            pub fn encode(&self, out: &mut Vec<u8>) {
+                match self {
+                    $(Self::$name { $($field),* } => {
+                        out.push($code);
+                        $($field.encode(out);)*
+                    })*
+                }
+            }
+
+            /// Reads an operation back.
+            pub fn decode(bytes: &'a [u8]) -> Result<Self, BadOperation> {
+                let (&code, mut rest) = bytes.split_first().ok_or(BadOperation::Short)?;
+                let input = &mut rest;
+                let operation = match code {
+                    $($code => Self::$name { $($field: Field::decode(input)?,)* },)*
+                    code => return Err(BadOperation::UnknownCode(code)),
+                };
+                match input.len() {
+                    0 => operation.checked(),
+                    left => Err(BadOperation::Long(left)),
+                }
+            }
+        }
+    };
+}
+
+operations! {
+    /// Gives a key a value and no expiry.
+    1 Set {
+        /// The key.
+        key: &'a [u8],
+        /// Its new value.
+        value: Rest<'a>,
+    }
+    /// Removes a key.
+    2 Del {
+        /// The key.
+        key: Rest<'a>,
+    }
+    /// SET with any of its options, GETSET, SETEX, PSETEX.
+    3 SetWith {
+        /// The key.
+        key: &'a [u8],
+        /// When it expires.
+        expiry: Expiry,
+        /// Whether the value is set at all.
+        condition: Condition<'a>,
+        /// Whether the reply is the value that was there.
+        get: bool,
+        /// Its new value.
+        value: Rest<'a>,
+    }
+    /// SETNX: gives a key a value if it has none.
+    4 SetNx {
+        /// The key.
+        key: &'a [u8],
+        /// Its new value.
+        value: Rest<'a>,
+    }
+    /// MSET.
+    5 MSet {
+        /// Keys and values.
+        pairs: Vec<(&'a [u8], &'a [u8])>,
+    }
+    /// MSETNX: all of them, if none of the keys is there.
+    6 MSetNx {
+        /// Keys and values.
+        pairs: Vec<(&'a [u8], &'a [u8])>,
+    }
+    /// DEL or UNLINK of several keys.
+    7 DelMany {
+        /// The keys.
+        keys: Vec<&'a [u8]>,
+    }
+    /// DELIFEQ: removes a key if it has this value.
+    8 DelIfEq {
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: Rest<'a>,
+    }
+    /// GETDEL: removes a key, and tells its value.
+    9 GetDel {
+        /// The key.
+        key: Rest<'a>,
+    }
+    /// GETEX with an option: changes a key's expiry, and tells its value.
+    10 GetEx {
+        /// The key.
+        key: &'a [u8],
+        /// When it expires.
+        expiry: Expiry,
+    }
+    /// APPEND.
+    11 Append {
+        /// The key.
+        key: &'a [u8],
+        /// What is added behind its value.
+        value: Rest<'a>,
+    }
+    /// SETRANGE.
+    12 SetRange {
+        /// The key.
+        key: &'a [u8],
+        /// Where the bytes go.
+        offset: u64,
+        /// The bytes.
+        value: Rest<'a>,
+    }
+    /// INCR, DECR, INCRBY, DECRBY.
+    13 IncrBy {
+        /// The key.
+        key: &'a [u8],
+        /// What is added.
+        by: i64,
+    }
+    /// INCRBYFLOAT.
+    14 IncrByFloat {
+        /// The key.
+        key: &'a [u8],
+        /// What is added, as the client wrote it.
+        by: Rest<'a>,
+    }
+    /// EXPIRE, PEXPIRE, EXPIREAT, PEXPIREAT.
+    18 Expire {
+        /// The key.
+        key: &'a [u8],
+        /// The new expiry.
+        at: Deadline,
+        /// Whether it is set at all.
+        condition: ExpireCondition,
+    }
+    /// PERSIST.
+    19 Persist {
+        /// The key.
+        key: Rest<'a>,
+    }
+    /// RENAME.
+    20 Rename {
+        /// The key.
+        from: &'a [u8],
+        /// Its new name.
+        to: &'a [u8],
+    }
+    /// RENAMENX: unless the new name is taken.
+    21 RenameNx {
+        /// The key.
+        from: &'a [u8],
+        /// Its new name.
+        to: &'a [u8],
+    }
+    /// COPY.
+    22 Copy {
+        /// The key.
+        from: &'a [u8],
+        /// The copy's key.
+        to: &'a [u8],
+        /// Whether it may have been there.
+        replace: bool,
+    }
+    /// FLUSHALL, FLUSHDB.
+    23 FlushAll {
+    }
+    /// EXEC: the operations of a transaction, if none of the keys it watched was changed.
+    24 Exec {
+        /// How far the log had been applied when no watched key had been changed yet.
+        base: u64,
+        /// The keys, and whether each was there when it began to be watched.
+        watched: Vec<(&'a [u8], bool)>,
+        /// Operations, each as here.
+        operations: Vec<&'a [u8]>,
+    }
+    /// Nothing but the passing of time, for keys that expire while nobody writes.
+    25 Tick {
+    }
 }
 
 impl<'a> Operation<'a> {
-    /// Appends the operation's bytes.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Set { key, value } => {
-                out.push(SET);
-                // Keys come from requests, whose length is bounded far below 4 GiB.
-                out.extend_from_slice(&u32::try_from(key.len()).unwrap_or(u32::MAX).to_le_bytes());
-                out.extend_from_slice(key);
-                out.extend_from_slice(value);
-            }
-            Self::Del { key } => {
-                out.push(DEL);
-                out.extend_from_slice(key);
+    const EXEC: u8 = 24;
+
+    /// A transaction is read back only if all of its operations are.
+    fn checked(self) -> Result<Self, BadOperation> {
+        if let Self::Exec { operations, .. } = &self {
+            for bytes in operations {
+                // Looked at first: a chain of transactions must not be followed to its end.
+                if bytes.first() == Some(&Self::EXEC) {
+                    return Err(BadOperation::Nested);
+                }
+                Self::decode(bytes)?;
             }
         }
+        Ok(self)
+    }
+}
+
+/// A time at which a key expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deadline {
+    /// So many milliseconds after the frame's time.
+    In(i64),
+    /// In this millisecond since 1970.
+    At(i64),
+}
+
+impl Field<'_> for Deadline {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let (kind, millis) = match self {
+            Self::In(millis) => (0, millis),
+            Self::At(millis) => (1, millis),
+        };
+        out.push(kind);
+        millis.encode(out);
     }
 
-    /// Reads an operation back.
-    pub fn decode(bytes: &'a [u8]) -> Result<Self, BadOperation> {
-        let (&code, rest) = bytes.split_first().ok_or(BadOperation::Short)?;
-        match code {
-            SET => {
-                let (len, rest) = rest.split_first_chunk().ok_or(BadOperation::Short)?;
-                let len = u32::from_le_bytes(*len) as usize;
-                let (key, value) = rest.split_at_checked(len).ok_or(BadOperation::Short)?;
-                Ok(Self::Set { key, value })
-            }
-            DEL => Ok(Self::Del { key: rest }),
-            code => Err(BadOperation::UnknownCode(code)),
+    fn decode(input: &mut &[u8]) -> Result<Self, BadOperation> {
+        match u8::decode(input)? {
+            0 => Ok(Self::In(i64::decode(input)?)),
+            1 => Ok(Self::At(i64::decode(input)?)),
+            other => Err(BadOperation::UnknownChoice(other)),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+/// What becomes of a key's expiry when it is given a value, or looked at by GETEX.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// It has none from now on.
+    Never,
+    /// It keeps the one it has.
+    Keep,
+    /// It gets this one.
+    New(Deadline),
+}
 
-    proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
-
-        #[test]
-        fn an_operation_reads_back_as_it_was_written(key: Vec<u8>, value: Vec<u8>) {
-            for operation in [Operation::Set { key: &key, value: &value }, Operation::Del { key: &key }] {
-                let mut bytes = Vec::new();
-                operation.encode(&mut bytes);
-                prop_assert_eq!(Operation::decode(&bytes), Ok(operation));
-            }
-        }
-
-        #[test]
-        fn any_bytes_are_an_operation_or_an_error(bytes: Vec<u8>) {
-            if let Ok(operation) = Operation::decode(&bytes) {
-                let mut again = Vec::new();
-                operation.encode(&mut again);
-                prop_assert_eq!(again, bytes);
+impl Field<'_> for Expiry {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Never => out.push(0),
+            Self::Keep => out.push(1),
+            Self::New(deadline) => {
+                out.push(2);
+                deadline.encode(out);
             }
         }
     }
 
-    #[test]
-    fn an_unknown_code_is_named() {
-        assert_eq!(
-            Operation::decode(&[77, 1]),
-            Err(BadOperation::UnknownCode(77))
-        );
-        assert_eq!(Operation::decode(&[]), Err(BadOperation::Short));
-        assert_eq!(
-            Operation::decode(&[SET, 5, 0, 0, 0, b'k']),
-            Err(BadOperation::Short)
-        );
+    fn decode(input: &mut &[u8]) -> Result<Self, BadOperation> {
+        match u8::decode(input)? {
+            0 => Ok(Self::Never),
+            1 => Ok(Self::Keep),
+            2 => Ok(Self::New(Deadline::decode(input)?)),
+            other => Err(BadOperation::UnknownChoice(other)),
+        }
+    }
+}
+
+/// On what a SET depends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition<'a> {
+    /// On nothing.
+    Always,
+    /// NX: the key is not there.
+    Absent,
+    /// XX: the key is there.
+    Present,
+    /// IFEQ: the key has this value.
+    Equal(&'a [u8]),
+}
+
+impl<'a> Field<'a> for Condition<'a> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Always => out.push(0),
+            Self::Absent => out.push(1),
+            Self::Present => out.push(2),
+            Self::Equal(value) => {
+                out.push(3);
+                value.encode(out);
+            }
+        }
+    }
+
+    fn decode(input: &mut &'a [u8]) -> Result<Self, BadOperation> {
+        match u8::decode(input)? {
+            0 => Ok(Self::Always),
+            1 => Ok(Self::Absent),
+            2 => Ok(Self::Present),
+            3 => Ok(Self::Equal(Field::decode(input)?)),
+            other => Err(BadOperation::UnknownChoice(other)),
+        }
+    }
+}
+
+choice! {
+    /// On what an EXPIRE depends. A key without an expiry counts as one that never expires.
+    ExpireCondition {
+        /// On nothing.
+        Always = 0,
+        /// NX: the key has no expiry.
+        Unset = 1,
+        /// XX: the key has one.
+        Set = 2,
+        /// GT: the new one is later.
+        Later = 3,
+        /// LT: the new one is earlier.
+        Earlier = 4,
+        /// XX and GT.
+        SetAndLater = 5,
+        /// XX and LT.
+        SetAndEarlier = 6,
+    }
+}
+
+choice! {
+    /// How BITOP combines its sources.
+    BitCombine {
+        /// Bits that all have.
+        And = 0,
+        /// Bits that any has.
+        Or = 1,
+        /// Bits that an odd number of them has.
+        Xor = 2,
+        /// Bits that the one source does not have.
+        Not = 3,
+        /// Bits of the first that no other has.
+        Diff = 4,
+        /// Bits that any other has and the first does not.
+        Diff1 = 5,
+        /// Bits of the first that any other has too.
+        AndOr = 6,
+        /// Bits that just one has.
+        One = 7,
     }
 }

@@ -1,194 +1,122 @@
-//! The one table of commands. Names, counts of arguments, HELP and error texts come from here.
+//! The one table of commands. Names, counts of arguments, HELP, `COMMAND`, the page of commands
+//! and error texts come from here.
 
-use super::{Command, Operation, Reply};
-use crate::protocol::ErrorReply;
-use crate::store::InMemStore;
+use std::sync::LazyLock;
 
-/// How many arguments a command takes, its name not counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arity {
-    /// Just this many.
-    Exactly(usize),
-    /// This many or more.
-    AtLeast(usize),
-    /// This many or fewer.
-    AtMost(usize),
+use super::Reply;
+use super::spec::Spec;
+use super::{connection, expiry, key, number, server, string, transaction};
+use crate::protocol::{Dialect, ErrorReply};
+
+/// Every command, by name.
+pub static COMMANDS: LazyLock<Vec<&'static Spec>> = LazyLock::new(|| {
+    let families = [
+        string::COMMANDS,
+        number::COMMANDS,
+        key::COMMANDS,
+        expiry::COMMANDS,
+        transaction::COMMANDS,
+        connection::COMMANDS,
+        server::COMMANDS,
+    ];
+    let mut all: Vec<_> = families.into_iter().flatten().collect();
+    all.sort_by_key(|spec| spec.name);
+    all
+});
+
+/// No command's name is longer.
+const MAX_NAME_LEN: usize = 32;
+
+/// How many bytes of a request an error about its name repeats.
+const PREVIEW_LEN: usize = 128;
+
+/// The command of this name, in any case.
+pub fn lookup(name: &[u8]) -> Option<&'static Spec> {
+    let mut buffer = [0; MAX_NAME_LEN];
+    let upper = buffer.get_mut(..name.len())?;
+    upper.copy_from_slice(name);
+    upper.make_ascii_uppercase();
+    let found = COMMANDS.binary_search_by(|spec| spec.name.as_bytes().cmp(upper));
+    COMMANDS.get(found.ok()?).copied()
 }
 
-impl Arity {
-    /// Whether a command may have this many arguments.
-    pub fn allows(self, count: usize) -> bool {
-        match self {
-            Self::Exactly(n) => count == n,
-            Self::AtLeast(n) => count >= n,
-            Self::AtMost(n) => count <= n,
+/// The command that a request names, its subcommand if it has any, once the number of its words
+/// has been checked.
+pub fn find(request: &[&[u8]], dialect: Dialect) -> Result<&'static Spec, ErrorReply> {
+    let name = request.first().copied().unwrap_or_default();
+    let Some(mut spec) = lookup(name) else {
+        return Err(unknown(request));
+    };
+    if !spec.subcommands.is_empty()
+        && let Some(sub) = request.get(1)
+    {
+        spec = spec
+            .subcommand(sub)
+            .ok_or_else(|| unknown_subcommand(spec, sub))?;
+    }
+    if !spec.allows_in(dialect, request.len()) {
+        return Err(spec.wrong_count());
+    }
+    Ok(spec)
+}
+
+fn unknown(request: &[&[u8]]) -> ErrorReply {
+    let quoted = |word: &[u8], room: usize| {
+        let shown = word.get(..word.len().min(room)).unwrap_or_default();
+        format!("'{}'", one_line(shown))
+    };
+    let (name, args) = request.split_first().unwrap_or((&(&[] as &[u8]), &[]));
+    let mut preview = format!("{}, with args beginning with: ", quoted(name, PREVIEW_LEN));
+    let before = preview.len();
+    for arg in args {
+        let used = preview.len() - before;
+        if used >= PREVIEW_LEN {
+            break;
         }
+        preview += &quoted(arg, PREVIEW_LEN - used);
+        preview.push(' ');
     }
+    ErrorReply::UnknownCommand { preview }
 }
 
-/// A row of the table.
-#[derive(Debug)]
-pub struct Spec {
-    /// The name, in capitals.
-    pub name: &'static str,
-    /// The names of its arguments.
-    pub arguments: &'static [&'static str],
-    /// How many arguments it takes.
-    pub arity: Arity,
-    /// What it does, in a few words.
-    pub summary: &'static str,
-    /// Makes the command. The number of arguments has been checked.
-    pub(super) parse: for<'a> fn(&'a [&'a [u8]]) -> Command<'a>,
+fn unknown_subcommand(spec: &Spec, name: &[u8]) -> ErrorReply {
+    let name = name.get(..name.len().min(PREVIEW_LEN)).unwrap_or_default();
+    let text = format!(
+        "ERR unknown subcommand '{}'. Try {} HELP.",
+        one_line(name),
+        spec.name
+    );
+    ErrorReply::Other(text.into())
 }
 
-impl Spec {
-    /// Whether `name`, in any case, is this command's.
-    pub fn is_named(&self, name: &[u8]) -> bool {
-        self.name.as_bytes().eq_ignore_ascii_case(name)
-    }
-
-    /// The error for a wrong number of arguments.
-    pub fn wrong_count(&self) -> ErrorReply {
-        let (prefix, count) = match self.arity {
-            Arity::Exactly(0) | Arity::AtMost(0) => ("", 0),
-            Arity::Exactly(n) => ("", n),
-            Arity::AtLeast(n) => ("at least ", n),
-            Arity::AtMost(n) => ("at most ", n),
-        };
-        let names: Vec<_> = self
-            .arguments
-            .iter()
-            .map(|name| name.to_uppercase())
-            .collect();
-        let names = names.join(" and ");
-        let expected = match count {
-            0 => "no argument".to_owned(),
-            1 => format!("{prefix}1 argument {names}"),
-            n => format!("{prefix}{n} arguments {names}"),
-        };
-        ErrorReply::WrongCount {
-            command: self.name,
-            expected,
-        }
-    }
-
-    /// The command as one writes it, such as `EXISTS key...`.
-    pub fn usage(&self) -> String {
-        let mut usage = self.name.to_owned();
-        for argument in self.arguments {
-            usage += &match self.arity {
-                Arity::Exactly(_) => format!(" {argument}"),
-                Arity::AtLeast(_) => format!(" {argument}..."),
-                Arity::AtMost(_) => format!(" [{argument}]"),
-            };
-        }
-        usage
-    }
+/// Bytes of a request as part of an error, which is one line.
+fn one_line(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace(['\r', '\n', '\0'], " ")
 }
 
-/// Every command, the most frequent first: a name is looked up from the start.
-pub static COMMANDS: &[Spec] = &[
-    Spec {
-        name: "GET",
-        arguments: &["key"],
-        arity: Arity::Exactly(1),
-        summary: "the value of a key",
-        parse: |args| Command::Read { run: get, args },
-    },
-    Spec {
-        name: "SET",
-        arguments: &["key", "value"],
-        arity: Arity::Exactly(2),
-        summary: "give a key a value, whether or not it had one",
-        parse: |args| match args {
-            [key, value] => Command::Write(Operation::Set { key, value }),
-            _ => unreachable_count(),
-        },
-    },
-    Spec {
-        name: "DEL",
-        arguments: &["key"],
-        arity: Arity::Exactly(1),
-        summary: "remove a key; no error where it is absent",
-        parse: |args| match args {
-            [key] => Command::Write(Operation::Del { key }),
-            _ => unreachable_count(),
-        },
-    },
-    Spec {
-        name: "EXISTS",
-        arguments: &["key"],
-        arity: Arity::AtLeast(1),
-        summary: "how many of these keys are there",
-        parse: |args| Command::Read { run: exists, args },
-    },
-    Spec {
-        name: "DBSIZE",
-        arguments: &[],
-        arity: Arity::Exactly(0),
-        summary: "how many keys there are",
-        parse: |args| Command::Read { run: dbsize, args },
-    },
-    Spec {
-        name: "PING",
-        arguments: &["message"],
-        arity: Arity::AtMost(1),
-        summary: "PONG, or the message",
-        parse: |args| match args {
-            [message, ..] => Command::Ready(Reply::Bytes(message.to_vec())),
-            [] => Command::Ready(Reply::Pong),
-        },
-    },
-    Spec {
-        name: "ECHO",
-        arguments: &["message"],
-        arity: Arity::Exactly(1),
-        summary: "the message",
-        parse: |args| Command::Ready(Reply::Bytes(args.concat())),
-    },
-    Spec {
-        name: "HELP",
-        arguments: &[],
-        arity: Arity::Exactly(0),
-        summary: "this list",
-        parse: |_| Command::Ready(help()),
-    },
-    Spec {
-        name: "QUIT",
-        arguments: &[],
-        arity: Arity::Exactly(0),
-        summary: "close the connection",
-        parse: |_| Command::Quit,
-    },
-];
-
-/// For the arm of a match on a slice whose length was checked against the arity.
-fn unreachable_count<'a>() -> Command<'a> {
-    Command::Ready(Reply::Error(ErrorReply::UnknownCommand))
+/// What HELP says of a command's subcommands.
+pub(super) fn subcommand_help(name: &str) -> Reply {
+    let subcommands = lookup(name.as_bytes()).map_or(&[][..], |spec| spec.subcommands);
+    let heading = format!("{name} <subcommand> [<arg> ...]. Subcommands are:");
+    let lines = subcommands.iter().flat_map(|spec| {
+        let usage = spec.usage();
+        let usage = usage.split_once(' ').map_or("", |(_, usage)| usage);
+        [usage.to_owned(), format!("    {}", spec.summary)]
+    });
+    Reply::Lines(std::iter::once(heading).chain(lines).collect())
 }
 
-fn get(store: &dyn InMemStore, args: &[&[u8]]) -> Reply {
-    let value = args.first().and_then(|key| store.get(key));
-    value.map_or(Reply::NotFound { command: "GET" }, Reply::Value)
+/// The error of the command of this name for a wrong number of arguments.
+pub(super) fn wrong_count(name: &str) -> ErrorReply {
+    let spec = lookup(name.as_bytes());
+    spec.map_or(super::error("ERR syntax error"), Spec::wrong_count)
 }
 
-fn exists(store: &dyn InMemStore, args: &[&[u8]]) -> Reply {
-    integer(args.iter().filter(|key| store.contains(key)).count())
-}
-
-fn dbsize(store: &dyn InMemStore, _: &[&[u8]]) -> Reply {
-    integer(store.len())
-}
-
-fn help() -> Reply {
-    Reply::Text(
-        COMMANDS
-            .iter()
-            .map(|s| format!("{:<16} {}", s.usage(), s.summary))
-            .collect(),
-    )
-}
-
-fn integer(count: usize) -> Reply {
-    Reply::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+/// The lines of HELP: each command, and what it does.
+pub fn help() -> Vec<String> {
+    let lines = COMMANDS.iter().map(|spec| {
+        let usage = spec.usage();
+        format!("{usage:<32} {}", spec.summary)
+    });
+    lines.collect()
 }

@@ -1,11 +1,10 @@
 //! Batches: what a connection submits, and how its steps are carried out.
 
-use crate::command::{self, Operation, ReadFn, Reply};
+use crate::command::{Applier, Operation, ReadFn, Reply, View};
 use crate::protocol::ErrorReply;
-use crate::store::InMemStore;
 use crate::time::Timestamp;
 use crate::wal::frame;
-use crate::wal::writer::{AppendError, Position};
+use crate::wal::writer::AppendError;
 
 /// What a step costs beside its operation's bytes, in the same account.
 const STEP_COST: usize = 64;
@@ -32,14 +31,83 @@ pub(super) enum Step {
     Read { run: ReadFn, args: OwnedArgs },
     /// Hands back a reply that was ready when the pipeline was read.
     Ready(Reply),
+    /// Applies the next operation, a transaction, whose steps these are.
+    Transaction(Vec<Step>),
+}
+
+/// The commands of a transaction, in order.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    steps: Vec<Step>,
+    operations: Vec<Vec<u8>>,
+    held: usize,
+}
+
+impl Transaction {
+    /// Adds a change.
+    pub fn write(&mut self, operation: &Operation<'_>) {
+        let mut bytes = Vec::new();
+        operation.encode(&mut bytes);
+        self.operations.push(bytes);
+        self.steps.push(Step::Write);
+    }
+
+    /// Adds a read of what the commands before it leave.
+    pub fn read(&mut self, run: ReadFn, args: &[&[u8]]) {
+        let args = OwnedArgs::new(args);
+        self.held += args.cost() + READ_COST;
+        self.steps.push(Step::Read { run, args });
+    }
+
+    /// Adds a reply that needs no store.
+    pub fn ready(&mut self, reply: Reply) {
+        self.held += held_by(&reply);
+        self.steps.push(Step::Ready(reply));
+    }
+
+    /// Whether it changes nothing: then it need not go through the log.
+    pub fn only_reads(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// Carries out one that only reads.
+    pub fn read_from(self, view: &View<'_>) -> Reply {
+        let replies = self.steps.into_iter().map(|step| match step {
+            Step::Read { run, args } => run(view, &args.to_args()),
+            Step::Ready(reply) => reply,
+            Step::Write | Step::Transaction(_) => Reply::Ok,
+        });
+        Reply::Array(replies.collect())
+    }
 }
 
 impl Batch {
     /// Adds a change.
     pub fn write(&mut self, operation: &Operation<'_>) {
+        self.push(operation, Step::Write);
+    }
+
+    /// Adds a transaction, to be carried out if none of `watched` was changed behind `base`, and
+    /// each is there or not as it was when it began to be watched.
+    pub fn transaction(
+        &mut self,
+        transaction: Transaction,
+        base: u64,
+        watched: Vec<(&[u8], bool)>,
+    ) {
+        let operation = Operation::Exec {
+            base,
+            watched,
+            operations: transaction.operations.iter().map(Vec::as_slice).collect(),
+        };
+        self.held += transaction.held + transaction.steps.len() * STEP_COST;
+        self.push(&operation, Step::Transaction(transaction.steps));
+    }
+
+    fn push(&mut self, operation: &Operation<'_>, step: Step) {
         frame::push_operation(&mut self.operations, |out| operation.encode(out));
         self.count += 1;
-        self.steps.push(Step::Write);
+        self.steps.push(step);
     }
 
     /// Adds a read of what the steps before it leave.
@@ -51,11 +119,7 @@ impl Batch {
 
     /// Adds a reply that needs no store, in its place among the others.
     pub fn ready(&mut self, reply: Reply) {
-        self.held += match &reply {
-            Reply::Bytes(bytes) => bytes.len(),
-            Reply::Text(lines) => lines.iter().map(|line| line.len() + STEP_COST).sum(),
-            _ => 0,
-        };
+        self.held += held_by(&reply);
         self.steps.push(Step::Ready(reply));
     }
 
@@ -67,6 +131,23 @@ impl Batch {
     /// How much it counts among what waits for the log.
     pub fn cost(&self) -> usize {
         self.operations.len() + self.steps.len() * STEP_COST + self.held
+    }
+}
+
+/// What a reply keeps in memory until it is sent, roughly.
+fn held_by(reply: &Reply) -> usize {
+    match reply {
+        Reply::Bytes(bytes) => bytes.len(),
+        Reply::Text(text) => text.len(),
+        Reply::Lines(lines) => lines.iter().map(|line| line.len() + STEP_COST).sum(),
+        Reply::Array(items) | Reply::Set(items) => {
+            items.iter().map(|item| STEP_COST + held_by(item)).sum()
+        }
+        Reply::Map(items) => items
+            .iter()
+            .map(|(key, value)| 2 * STEP_COST + held_by(key) + held_by(value))
+            .sum(),
+        _ => 0,
     }
 }
 
@@ -100,74 +181,107 @@ impl OwnedArgs {
     }
 }
 
-/// The steps of a batch, each write with its operation.
+/// Where a batch stands in the log, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    /// The position of its first operation.
+    pub(super) position: u64,
+    /// The time of its frame.
+    pub(super) time: Timestamp,
+}
+
+/// The steps of a batch whose operations are durable, being carried out.
 pub(super) struct Batched<'a> {
     operations: frame::Operations<'a>,
     steps: std::vec::IntoIter<Step>,
+    /// Of the next operation.
+    place: Place,
 }
 
 impl<'a> Batched<'a> {
-    pub(super) fn new(operations: &'a [u8], steps: Vec<Step>) -> Self {
+    pub(super) fn new(operations: &'a [u8], steps: Vec<Step>, place: Place) -> Self {
         Self {
             operations: frame::Operations::new(operations),
             steps: steps.into_iter(),
+            place,
         }
     }
-}
 
-pub(super) enum BatchedStep<'a> {
-    Write(&'a [u8]),
-    Read { run: ReadFn, args: OwnedArgs },
-    Ready(Reply),
-}
-
-impl<'a> Iterator for Batched<'a> {
-    type Item = BatchedStep<'a>;
-
-    fn next(&mut self) -> Option<BatchedStep<'a>> {
+    /// Carries out the next step.
+    pub(super) fn next(&mut self, applier: &mut Applier) -> Option<Reply> {
         Some(match self.steps.next()? {
-            Step::Write => BatchedStep::Write(self.operations.next().unwrap_or_default()),
-            Step::Read { run, args } => BatchedStep::Read { run, args },
-            Step::Ready(reply) => BatchedStep::Ready(reply),
+            Step::Write => {
+                let operation = self.operation();
+                let position = self.advance();
+                applier.apply(&operation, position, self.place.time)
+            }
+            Step::Transaction(steps) => {
+                let operation = self.operation();
+                let position = self.advance();
+                applier.begin(position, self.place.time);
+                let reply = execute(applier, &operation, steps);
+                applier.finish();
+                reply
+            }
+            Step::Read { run, args } => run(&applier.view(), &args.to_args()),
+            Step::Ready(reply) => reply,
         })
     }
+
+    fn operation(&mut self) -> Operation<'a> {
+        decoded(self.operations.next().unwrap_or_default())
+    }
+
+    fn advance(&mut self) -> u64 {
+        let position = self.place.position;
+        self.place.position += 1;
+        position
+    }
 }
 
-impl BatchedStep<'_> {
-    /// Carries out a step as its group's outcome allows.
-    pub(super) fn conclude(
-        self,
-        store: &dyn InMemStore,
-        outcome: &Result<Position, AppendError>,
-    ) -> Reply {
-        match outcome {
-            Ok(Position { time, .. }) => self.run(store, *time),
-            Err(error) => self.refuse(store, error),
-        }
+/// Carries out a transaction, its reads in their place between its writes.
+fn execute(applier: &mut Applier, operation: &Operation<'_>, steps: Vec<Step>) -> Reply {
+    let Operation::Exec {
+        base,
+        watched,
+        operations,
+    } = operation
+    else {
+        return Reply::Aborted;
+    };
+    if !applier.may_execute(*base, watched) {
+        return Reply::Aborted;
     }
+    let mut operations = operations.iter();
+    let replies = steps.into_iter().map(|step| match step {
+        Step::Write => {
+            let bytes = operations.next().copied().unwrap_or_default();
+            applier.carry_out(&decoded(bytes))
+        }
+        Step::Read { run, args } => run(&applier.view(), &args.to_args()),
+        Step::Ready(reply) => reply,
+        Step::Transaction(_) => Reply::Aborted,
+    });
+    Reply::Array(replies.collect())
+}
 
-    /// Carries out a step whose operations are durable.
-    pub(super) fn run(self, store: &dyn InMemStore, time: Timestamp) -> Reply {
-        match self {
-            Self::Write(bytes) => match Operation::decode(bytes) {
-                Ok(operation) => command::apply(store, operation, time),
-                // What a batch encoded it can decode. Were it otherwise, the log would now hold
-                // what no start could read: going on would only make that worse.
-                Err(error) => panic!("an operation that was just encoded is unreadable: {error}"),
-            },
-            Self::Read { run, args } => run(store, &args.to_args()),
-            Self::Ready(reply) => reply,
-        }
+fn decoded(bytes: &[u8]) -> Operation<'_> {
+    match Operation::decode(bytes) {
+        Ok(operation) => operation,
+        // What a batch encoded it can decode. Were it otherwise, the log would now hold what no
+        // start could read: going on would only make that worse.
+        Err(error) => panic!("an operation that was just encoded is unreadable: {error}"),
     }
+}
 
-    /// Answers a step of a batch that is not in the log: as if its writes had never been sent.
-    fn refuse(self, store: &dyn InMemStore, error: &AppendError) -> Reply {
-        match self {
-            Self::Write(_) => {
-                Reply::Error(ErrorReply::Other(format!("ERR not saved: {error}").into()))
-            }
-            Self::Read { run, args } => run(store, &args.to_args()),
-            Self::Ready(reply) => reply,
+/// Answers the steps of a batch that is not in the log: as if its writes had never been sent.
+pub(super) fn refuse(steps: Vec<Step>, view: &View<'_>, error: &AppendError) -> Vec<Reply> {
+    let replies = steps.into_iter().map(|step| match step {
+        Step::Write | Step::Transaction(_) => {
+            Reply::Error(ErrorReply::Other(format!("ERR not saved: {error}").into()))
         }
-    }
+        Step::Read { run, args } => run(view, &args.to_args()),
+        Step::Ready(reply) => reply,
+    });
+    replies.collect()
 }

@@ -7,43 +7,44 @@
 //!
 //! - P1, P2: a batch reaches the applier only after the fdatasync that covers it, and nothing else
 //!   changes the store. So neither a reply nor a read shows what a crash could take back.
-//! - P3: [`Engine::read`] looks at the store and waits for nothing.
+//! - P3: [`Engine::read`] looks at the store and waits for nothing. Only one that must see several
+//!   keys as they were together waits, for what is being applied at that moment, never for a disk.
 //! - P4: a batch that the log rejected is answered with errors and never applied.
 //! - P8: what waits for the log is bounded in bytes; beyond that submitting waits.
 //!
 //! Replication will commit the same submissions by a majority in place of [`group_commit`];
 //! what stands before and behind it need not know.
 
+mod applying;
 mod batch;
 mod replay;
+mod running;
+mod sweep;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::command::{ReadFn, Reply};
+use crate::command::{ReadFn, Reply, View, Watches};
 use crate::store::InMemStore;
-use crate::time::{Clock, Timestamp, system_clock};
+use crate::time::{SharedClock, Timestamp, system_clock};
 use crate::wal::fs::Fs;
-use crate::wal::group_commit::{self, Group, LogThread, Submission, Submitter};
+use crate::wal::group_commit::{self, Submission, Submitter};
 use crate::wal::recovery::{self, RecoveryError, Report};
-use crate::wal::writer::AppendError;
 use crate::wal::{LogOptions, SyncPolicy};
-use batch::{Batched, Step};
+use applying::{State, apply_groups};
+use batch::Step;
 use replay::Replayer;
 
-pub use batch::Batch;
+pub use batch::{Batch, Transaction};
+pub use running::{EngineFailure, Running};
 
 /// Bytes of operations that may wait for the log. A submitter beyond that waits for room.
 const MAX_WAITING_BYTES: usize = 64 << 20;
 
 /// Groups that may wait for the applier before the log thread waits for it.
 const GROUPS_IN_FLIGHT: usize = 4;
-
-/// Steps that the applier carries out before it lets other tasks of its thread run (P3).
-const STEPS_PER_TURN: usize = 128;
 
 /// Told to everyone who still waits when the engine is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +73,7 @@ struct Ticket {
 /// A store and its log. Shared by all connections.
 #[derive(Debug)]
 pub struct Engine {
-    store: Arc<dyn InMemStore>,
+    state: Arc<State>,
     writes: Writes,
 }
 
@@ -86,45 +87,19 @@ enum Writes {
         /// Whether a batch that finds the log idle is committed on its own thread.
         commit_here: bool,
     },
-    /// `-persist false`: applied at once, under a lock that makes the caller the one applier.
-    Unlogged(Mutex<Unlogged>),
-}
-
-struct Unlogged {
-    clock: Clock,
-    time: Timestamp,
-}
-
-impl std::fmt::Debug for Unlogged {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Unlogged")
-            .field("time", &self.time)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The parts of a running engine that end: whoever started it waits for them.
-#[derive(Debug)]
-pub struct Running {
-    log: Option<LogThread>,
-    applier: Option<tokio::task::JoinHandle<()>>,
+    /// `-persist false`: applied at once.
+    Unlogged,
 }
 
 impl Engine {
     /// An engine that keeps nothing.
     pub fn without_log(store: Arc<dyn InMemStore>) -> (Self, Running) {
-        let unlogged = Unlogged {
-            clock: system_clock(),
-            time: Timestamp::default(),
+        let clock = Arc::new(SharedClock::new(system_clock()));
+        let engine = Self {
+            state: Arc::new(State::new(store, clock)),
+            writes: Writes::Unlogged,
         };
-        let writes = Writes::Unlogged(Mutex::new(unlogged));
-        (
-            Self { store, writes },
-            Running {
-                log: None,
-                applier: None,
-            },
-        )
+        (engine, Running::default())
     }
 
     /// Reads the log back into `store`, which is empty, and starts the log's thread and the
@@ -134,8 +109,15 @@ impl Engine {
         fs: Arc<dyn Fs>,
         options: &LogOptions,
     ) -> Result<(Self, Running, Report), StartError> {
-        let mut replay = Replayer::new(&*store);
-        let (writer, report) = recovery::open(fs, options, &mut replay)?;
+        let clock = Arc::new(SharedClock::new(Arc::clone(&options.clock)));
+        let frames = Arc::clone(&clock);
+        let options = LogOptions {
+            clock: Arc::new(move || frames.now()),
+            ..options.clone()
+        };
+        let state = Arc::new(State::new(store, clock));
+        let (writer, report) =
+            state.replay(|applier| recovery::open(fs, &options, &mut Replayer::new(applier)))?;
         let (groups_tx, groups_rx) = mpsc::channel(GROUPS_IN_FLIGHT);
         let unapplied = Arc::new(AtomicUsize::new(0));
         let delivered = Arc::clone(&unapplied);
@@ -145,33 +127,50 @@ impl Engine {
             let _ = groups_tx.blocking_send(group);
         };
         let (submitter, log) = group_commit::start(writer, deliver).map_err(StartError::Thread)?;
-        let applier = apply_groups(Arc::clone(&store), groups_rx, Arc::clone(&unapplied));
+        let applier = apply_groups(Arc::clone(&state), groups_rx, Arc::clone(&unapplied));
         let applier = tokio::spawn(applier);
-        let room = Arc::new(Semaphore::new(MAX_WAITING_BYTES));
         let flavor = tokio::runtime::Handle::current().runtime_flavor();
         // Without a sync to wait for, or a thread to spare, there is nothing to gain.
         let commit_here = options.policy == SyncPolicy::Always
             && flavor == tokio::runtime::RuntimeFlavor::MultiThread;
         let writes = Writes::Logged {
             submitter,
-            room,
+            room: Arc::new(Semaphore::new(MAX_WAITING_BYTES)),
             unapplied,
             commit_here,
         };
-        let engine = Self { store, writes };
-        Ok((
-            engine,
-            Running {
-                log: Some(log),
-                applier: Some(applier),
-            },
-            report,
-        ))
+        let engine = Self { state, writes };
+        Ok((engine, Running::new(log, applier), report))
     }
 
-    /// Answers a read from the store, at once.
+    /// Answers a read of one key from the store, at once.
     pub fn read(&self, run: ReadFn, args: &[&[u8]]) -> Reply {
-        run(&*self.store, args)
+        run(&self.state.view(), args)
+    }
+
+    /// Looks at the store while nothing is applied: what is seen was all there at one moment.
+    pub fn read_whole<R>(&self, read: impl FnOnce(&View<'_>) -> R) -> R {
+        self.state.view_whole(read)
+    }
+
+    /// Who is told when keys change.
+    pub fn watches(&self) -> &Arc<Watches> {
+        self.state.watches()
+    }
+
+    /// The keys.
+    pub fn store(&self) -> &dyn InMemStore {
+        self.state.store()
+    }
+
+    /// What time it is, for whoever reads.
+    pub fn time(&self) -> Timestamp {
+        self.state.clock().now()
+    }
+
+    /// Whether a log is kept.
+    pub fn has_log(&self) -> bool {
+        matches!(self.writes, Writes::Logged { .. })
     }
 
     /// Carries out a batch, and returns a reply for each of its steps, once all its operations are
@@ -184,18 +183,11 @@ impl Engine {
             steps,
             ..
         } = batch;
-        let (submitter, room) = match &self.writes {
-            Writes::Logged {
-                submitter, room, ..
-            } => (submitter, room),
-            Writes::Unlogged(unlogged) => {
-                let mut unlogged = unlogged.lock();
-                unlogged.time = unlogged.time.max((unlogged.clock)());
-                let carried = Batched::new(&operations, steps);
-                return Ok(carried
-                    .map(|step| step.run(&*self.store, unlogged.time))
-                    .collect());
-            }
+        let Writes::Logged {
+            submitter, room, ..
+        } = &self.writes
+        else {
+            return Ok(self.state.apply_unlogged(&operations, steps));
         };
         // A batch larger than the whole account waits until it is alone.
         let permits = u32::try_from(cost.min(MAX_WAITING_BYTES)).unwrap_or(u32::MAX);
@@ -241,20 +233,7 @@ impl Engine {
             return Err(batch);
         }
         tokio::task::block_in_place(|| {
-            submitter.commit_here(batch, all_applied, |group| {
-                let Group {
-                    outcome,
-                    submissions,
-                } = group;
-                let batches = submissions
-                    .into_iter()
-                    .map(|s| (s.operations, s.ticket.steps));
-                batches.fold(Vec::new(), |mut replies, (operations, steps)| {
-                    let steps = Batched::new(&operations, steps);
-                    replies.extend(steps.map(|step| step.conclude(&*self.store, &outcome)));
-                    replies
-                })
-            })
+            submitter.commit_here(batch, all_applied, |group| self.state.apply_alone(group))
         })
     }
 
@@ -263,75 +242,5 @@ impl Engine {
         if let Writes::Logged { submitter, .. } = &self.writes {
             submitter.close();
         }
-    }
-}
-
-impl Running {
-    /// Waits until log and applier have ended: after [`Engine::close`], or because the log failed,
-    /// which is the error.
-    pub async fn ended(&mut self) -> Result<(), EngineFailure> {
-        if let Some(applier) = &mut self.applier {
-            // It ends when the log's thread does, so the join below waits for little.
-            let ended = applier.await;
-            self.applier = None;
-            ended.map_err(|_| EngineFailure::Applier)?;
-        }
-        match self.log.take().map(LogThread::join) {
-            Some(Ok(Err(error))) => Err(EngineFailure::Log(error)),
-            Some(Err(_)) => Err(EngineFailure::LogThread),
-            Some(Ok(Ok(()))) | None => Ok(()),
-        }
-    }
-
-    /// Whether there is a log that could fail.
-    pub fn has_log(&self) -> bool {
-        self.log.is_some()
-    }
-}
-
-/// Why an engine ended although nobody closed it. None of them can be mended while it runs.
-#[derive(Debug, thiserror::Error)]
-pub enum EngineFailure {
-    /// The disk.
-    #[error(transparent)]
-    Log(AppendError),
-    /// The disk did not answer in the time that a stop may take.
-    #[error("the log was not closed in time: its disk does not answer")]
-    Stuck,
-    /// A defect: the log's thread panicked.
-    #[error("the log's thread panicked, which is a defect of postres")]
-    LogThread,
-    /// A defect: the applier panicked.
-    #[error("the applier panicked, which is a defect of postres")]
-    Applier,
-}
-
-/// The applier: carries out groups in log order.
-async fn apply_groups(
-    store: Arc<dyn InMemStore>,
-    mut groups: mpsc::Receiver<Group<Ticket>>,
-    unapplied: Arc<AtomicUsize>,
-) {
-    let mut budget = STEPS_PER_TURN;
-    while let Some(group) = groups.recv().await {
-        for submission in group.submissions {
-            let Ticket {
-                steps,
-                answer,
-                _room,
-            } = submission.ticket;
-            let mut replies = Vec::with_capacity(steps.len());
-            for step in Batched::new(&submission.operations, steps) {
-                replies.push(step.conclude(&*store, &group.outcome));
-                budget -= 1;
-                if budget == 0 {
-                    budget = STEPS_PER_TURN;
-                    tokio::task::yield_now().await;
-                }
-            }
-            // The client may have gone; its writes are durable all the same.
-            let _ = answer.send(replies);
-        }
-        unapplied.fetch_sub(1, Ordering::Release);
     }
 }

@@ -2,24 +2,23 @@
 
 use std::time::Instant;
 
-use crate::command::{self, Operation};
-use crate::store::InMemStore;
+use crate::command::{Applier, Operation};
 use crate::time::Timestamp;
 use crate::wal::Lsn;
 use crate::wal::recovery::{Progress, Replay};
 
 /// Recovery's side of `apply`: the same function over the operations read back.
 pub(super) struct Replayer<'a> {
-    store: &'a dyn InMemStore,
+    applier: &'a mut Applier,
     begun: Instant,
     told: Instant,
 }
 
 impl<'a> Replayer<'a> {
-    pub(super) fn new(store: &'a dyn InMemStore) -> Self {
+    pub(super) fn new(applier: &'a mut Applier) -> Self {
         let now = Instant::now();
         Self {
-            store,
+            applier,
             begun: now,
             told: now,
         }
@@ -27,10 +26,10 @@ impl<'a> Replayer<'a> {
 }
 
 impl Replay for Replayer<'_> {
-    fn operation(&mut self, _: Lsn, time: Timestamp, bytes: &[u8]) -> Result<(), String> {
+    fn operation(&mut self, lsn: Lsn, time: Timestamp, bytes: &[u8]) -> Result<(), String> {
         let operation = Operation::decode(bytes).map_err(|error| error.to_string())?;
         // Whoever was owed the reply got it in an earlier life.
-        let _ = command::apply(self.store, operation, time);
+        let _ = self.applier.apply(&operation, lsn.0, time);
         Ok(())
     }
 

@@ -3,14 +3,22 @@
 //! This layer does no I/O and knows of no store and no command. It is incremental: given more of
 //! the same bytes it goes on where it stopped, without looking at any byte twice.
 //!
-//! Two languages share a port. The first byte of a request tells which it is: `*` begins RESP,
-//! anything else a line. RESP has its place here and is not spoken yet.
+//! Two languages share a port. The first byte of a request tells which it is: `*` begins RESP
+//! ([`resp`]), anything else a line ([`mod@line`]). A client may change between them at every request.
 
+mod double;
 pub mod line;
+mod output;
+pub mod resp;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 
 use smallvec::SmallVec;
+
+pub use output::{MAX_SLICES, Output, SHARE_FROM};
+pub use resp::{RespError, RespVersion};
 
 /// The arguments of a request, its name first: borrowed from the bytes that were read.
 pub type Args<'a> = SmallVec<[&'a [u8]; 4]>;
@@ -31,47 +39,91 @@ pub enum Dialect {
     Line,
     /// A line that ends in `\r\n`.
     LineCrLf,
+    /// RESP, as a client gets it that did not ask for another version.
+    Resp2,
+    /// RESP with the types of its third version.
+    Resp3,
+    /// Not at all: the client said that it does not want to hear the reply.
+    Silent,
 }
 
 /// What a request is answered with; `V` is a value as the store shares it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Reply<V> {
     /// Done.
     Ok,
     /// The answer to a bare PING.
     Pong,
+    /// Another word that says how it went, such as `QUEUED`.
+    Status(&'static str),
     /// A value from the store, not copied yet.
     Value(V),
     /// Other bytes.
     Bytes(Vec<u8>),
+    /// A text for people, its lines ending in `\n` or `\r\n`.
+    Text(String),
+    /// Several lines, each an element of its own.
+    Lines(Vec<String>),
     /// A number.
     Integer(i64),
-    /// How many keys were removed. On a line simply `+OK`: the original never told.
+    /// A number that need not be whole.
+    Double(f64),
+    /// How many keys were removed. On a line simply `OK`: the original never told.
     Removed(i64),
-    /// The key that `command` asked for is not there.
-    NotFound {
+    /// What was asked for is not there.
+    Nil(Absence),
+    /// A transaction was not carried out, because a key that it watched had changed.
+    Aborted,
+    /// Several replies in order.
+    Array(Vec<Reply<V>>),
+    /// Names and what belongs to them.
+    Map(Vec<(Reply<V>, Reply<V>)>),
+    /// Several replies, whose order means nothing.
+    Set(Vec<Reply<V>>),
+    /// The request was refused or failed.
+    Error(ErrorReply),
+}
+
+/// What it is that is not there. RESP has one word for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// The key that `command` asked for.
+    Key {
         /// The name of the command.
         command: &'static str,
     },
-    /// Several lines of text.
-    Text(Vec<String>),
-    /// The request was refused or failed.
-    Error(ErrorReply),
+    /// What `command` made its condition.
+    Condition {
+        /// The name of the command.
+        command: &'static str,
+    },
+    /// Anything else.
+    Plain,
 }
 
 /// Why a request was refused or failed, in the words of its protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ErrorReply {
     /// There is no such command.
-    UnknownCommand,
+    UnknownCommand {
+        /// The name and the first arguments, as RESP clients are shown them.
+        preview: String,
+    },
     /// Too few or too many arguments.
     WrongCount {
-        /// The name of the command.
+        /// The name of the command; of a part of one, `client|kill`.
         command: &'static str,
         /// What it expects, such as `1 argument KEY`.
         expected: String,
     },
-    /// Any other cause. No line breaks.
+    /// Arguments that make no sense together.
+    Syntax {
+        /// The name of the command.
+        command: &'static str,
+        /// What it expects, where a line says more than that this was wrong; else empty.
+        expected: String,
+    },
+    /// Any other cause: the whole text, which begins with its code, such as `ERR`.
     Other(Cow<'static, str>),
 }
 
@@ -82,18 +134,53 @@ pub enum ProtocolError {
     /// No line break within [`line::MAX_LINE_LEN`].
     #[error("ERR line is longer than {} bytes", line::MAX_LINE_LEN)]
     LineTooLong,
-    /// A request in RESP.
-    #[error("ERR RESP is not spoken by this version, send lines such as: SET key value")]
-    RespNotSpoken,
+    /// A request in RESP that breaks its rules, or a limit.
+    #[error("ERR Protocol error: {0}")]
+    Resp(RespError),
+}
+
+impl ProtocolError {
+    /// How to tell the client. It may speak RESP's third version, which writes errors the same way.
+    pub fn dialect(&self) -> Dialect {
+        match self {
+            Self::LineTooLong => Dialect::Line,
+            Self::Resp(_) => Dialect::Resp2,
+        }
+    }
 }
 
 /// Finds requests in the bytes of one connection.
 #[derive(Debug, Clone, Default)]
 pub struct Decoder {
     line: line::LineDecoder,
+    resp: resp::RespDecoder,
+    version: RespVersion,
 }
 
 impl Decoder {
+    /// Marks requests in RESP decoded from now on with this version.
+    pub fn speak(&mut self, version: RespVersion) {
+        self.version = version;
+    }
+
+    /// The version of RESP that is spoken.
+    pub fn version(&self) -> RespVersion {
+        self.version
+    }
+
+    /// Says whether the client may send requests of any size, as it may unless told otherwise. One
+    /// that has not given its password yet is held to a few small elements.
+    pub fn trust(&mut self, authenticated: bool) {
+        self.resp.trust(authenticated);
+    }
+
+    /// How many bytes more, at least, the request at the start of the buffer needs, as far as is
+    /// known since the last call of [`decode`](Self::decode); 0 where nothing is known. The number
+    /// is what the client claims: at most [`resp::MAX_BULK_LEN`] and a line break.
+    pub fn wanted(&self) -> usize {
+        self.resp.wanted()
+    }
+
     /// The first request in `bytes` and how many of them it takes, or how many can be thrown away
     /// where there is none yet. Bytes that were not taken are to be given again, with what came
     /// behind them.
@@ -104,24 +191,35 @@ impl Decoder {
         let mut skipped = 0;
         loop {
             let rest = bytes.get(skipped..).unwrap_or_default();
-            if rest.first() == Some(&b'*') {
-                return Err(ProtocolError::RespNotSpoken);
-            }
-            let Some((line, taken)) = self.line.decode(rest)? else {
+            let found = match rest.first() {
+                None => return Ok((None, skipped)),
+                Some(b'*') => {
+                    let found = self.resp.decode(rest).map_err(ProtocolError::Resp)?;
+                    let dialect = Dialect::from(self.version);
+                    found.map(|(args, taken)| (Request { args, dialect }, taken))
+                }
+                Some(_) => self.line.decode(rest)?,
+            };
+            let Some((request, taken)) = found else {
                 return Ok((None, skipped));
             };
             skipped += taken;
-            if !line.args.is_empty() {
-                return Ok((Some(line), skipped));
+            // A blank line and an array without elements ask for nothing.
+            if !request.args.is_empty() {
+                return Ok((Some(request), skipped));
             }
         }
     }
 }
 
-/// Appends `reply` to `out` as its request's dialect has it.
-pub fn encode<V: AsRef<[u8]>>(reply: &Reply<V>, dialect: Dialect, out: &mut Vec<u8>) {
+/// Appends `reply` to `out` as its request's dialect has it. Takes the reply, so that a large
+/// value moves into `out` and is not copied.
+pub fn encode<V: AsRef<[u8]>>(reply: Reply<V>, dialect: Dialect, out: &mut Output<V>) {
     match dialect {
         Dialect::Line => line::encode(reply, b"\n", out),
         Dialect::LineCrLf => line::encode(reply, b"\r\n", out),
+        Dialect::Resp2 => resp::encode(reply, RespVersion::Two, out),
+        Dialect::Resp3 => resp::encode(reply, RespVersion::Three, out),
+        Dialect::Silent => {}
     }
 }

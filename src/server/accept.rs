@@ -1,6 +1,7 @@
 //! Accepting connections, and turning away those that are too many.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,9 +32,9 @@ pub(super) async fn accept_connections(listener: TcpListener, shared: Arc<Shared
             () = shared.stop.cancelled() => return,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 pause = PAUSE.0;
-                admit(stream, &shared);
+                admit(stream, peer, &shared);
             }
             Err(error) if concerns_one_peer(&error) => {
                 tracing::debug!(%error, "a client left before it was accepted");
@@ -58,15 +59,27 @@ fn concerns_one_peer(error: &io::Error) -> bool {
     )
 }
 
-fn admit(stream: TcpStream, shared: &Arc<Shared>) {
+fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
+    if !peer.ip().to_canonical().is_loopback() && shared.settings.is_closed_to_strangers() {
+        tracing::warn!(%peer, "refusing a client from another machine: no password is set");
+        refuse(stream, shared, NO_STRANGERS);
+        return;
+    }
     let Ok(permit) = Arc::clone(&shared.free).try_acquire_owned() else {
-        refuse(stream, shared);
+        tracing::warn!(
+            max_connections = shared.max_connections,
+            "refusing a client: too many"
+        );
+        refuse(stream, shared, TOO_MANY);
         return;
     };
     prepare(&stream);
+    let local = stream.local_addr().unwrap_or(peer);
+    let connected = shared.clients.add(peer, local, shared.stop.child_token());
     let (task, stop) = (Arc::clone(shared), shared.stop.clone());
     shared.connections.spawn(async move {
-        if let Err(error) = Connection::new(stream, &task.engine).serve(&stop).await {
+        let connection = Connection::new(stream, task, connected);
+        if let Err(error) = connection.serve(&stop).await {
             tracing::debug!(%error, "a connection ended early");
         }
         drop(permit);
@@ -81,19 +94,21 @@ fn prepare(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive);
 }
 
-fn refuse(mut stream: TcpStream, shared: &Arc<Shared>) {
-    tracing::warn!(
-        max_connections = shared.max_connections,
-        "refusing a client: too many"
-    );
+/// What a client is told that comes from another machine to a server without a password.
+const NO_STRANGERS: &str = "-DENIED Running in protected mode: without a password, only clients \
+    on this machine are served. Either set a password (the flag -requirepass, the variable \
+    POSTRES_REQUIREPASS, or CONFIG SET requirepass from this machine), or say that everyone who \
+    reaches this address may read and write everything (-protected-mode no).\r\n";
+
+const TOO_MANY: &str = "-ERR max number of clients reached\r\n";
+
+fn refuse(mut stream: TcpStream, shared: &Arc<Shared>, why: &'static str) {
     let Ok(permit) = Arc::clone(&shared.refusing).try_acquire_owned() else {
         return;
     };
     shared.connections.spawn(async move {
         let refusal = async {
-            stream
-                .write_all(b"-ERR max number of clients reached\n")
-                .await?;
+            stream.write_all(why.as_bytes()).await?;
             connection::linger(&mut stream).await
         };
         // A client that does not read its refusal is closed all the same.

@@ -11,20 +11,27 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
 use tokio_util::sync::CancellationToken;
 
-use crate::command::{self, Command, Reply};
-use crate::engine::{Batch, Engine, Stopped};
-use crate::protocol::{self, Decoder, Dialect, ErrorReply};
+use super::Shared;
+use super::clients::Connected;
+use super::session::{End, Session, Taken};
+use crate::command::Reply;
+use crate::protocol::{self, Dialect, ErrorReply};
 
 /// Bytes read at once.
 const READ_LEN: usize = 64 << 10;
+/// The room that is made for a request that is known to be longer than what was read of it: this
+/// much at first, then as much again as has arrived.
+const ROOM: usize = 1 << 20;
 /// Replies are written out when they come to this many bytes. One reply may go beyond it.
 const WRITE_AT: usize = 64 << 10;
 /// A batch is submitted when it costs this much, though more of the pipeline may stand behind it.
@@ -42,72 +49,62 @@ thread_local! {
 }
 
 /// What a connection does next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 enum Next {
     /// Reads on.
     Read,
     /// Writes out what it has, and goes on with what is already there.
     GoOn,
+    /// The same, but answers with this only once so much time has passed.
+    Wait(Duration, Dialect, Reply),
     /// Ends.
     End(End),
 }
 
-/// How a connection ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
-    /// With all replies written: the client asked for it, or the server stops.
-    Close,
-    /// The same, but the client may be in the middle of sending.
-    Linger,
-    /// Without a word.
-    Drop,
-}
-
-pub(super) struct Connection<'e> {
+pub(super) struct Connection {
     stream: TcpStream,
-    engine: &'e Engine,
-    decoder: Decoder,
+    session: Session,
     /// What was read and not carried out.
     rest: BytesMut,
-    /// The steps that must go through the log, and how each wants its reply.
-    batch: Batch,
-    dialects: Vec<Dialect>,
-    /// Replies that were not written.
-    out: Vec<u8>,
+    /// Its place among the clients, which others can end.
+    connected: Connected,
 }
 
-impl<'e> Connection<'e> {
-    pub(super) fn new(stream: TcpStream, engine: &'e Engine) -> Self {
+impl Connection {
+    pub(super) fn new(stream: TcpStream, shared: Arc<Shared>, connected: Connected) -> Self {
         Self {
             stream,
-            engine,
-            decoder: Decoder::default(),
+            session: Session::new(shared, Arc::clone(&connected.client)),
             rest: BytesMut::new(),
-            batch: Batch::default(),
-            dialects: Vec::new(),
-            out: Vec::new(),
+            connected,
         }
     }
 
     /// Serves the client until it leaves, or until `stop`: then what has arrived is carried out
-    /// and answered.
+    /// and answered. A client that another has killed is cut off.
     pub(super) async fn serve(mut self, stop: &CancellationToken) -> io::Result<()> {
-        let mut stopping = pin!(stop.cancelled());
+        // Cancelled when the server stops, too.
+        let ended = self.connected.client.kill.clone();
+        let mut ending = pin!(ended.cancelled());
         for round in 1_u64.. {
-            // While there is always something to read, the wait below never gets to `stopping`.
-            if round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) && stop.is_cancelled() {
+            // While there is always something to read, the wait below never gets to `ending`.
+            if round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) && ended.is_cancelled() {
                 break;
             }
             let (next, _) = tokio::select! {
                 biased;
                 read = self.read() => read?,
-                () = &mut stopping => break,
+                () = &mut ending => break,
             };
             if let Some(end) = self.settle(next).await? {
                 return self.end(end).await;
             }
         }
-        self.finish().await
+        if stop.is_cancelled() {
+            self.finish().await
+        } else {
+            Ok(())
+        }
     }
 
     /// Carries out what had arrived when the server was told to stop, and closes. What a client
@@ -145,13 +142,19 @@ impl<'e> Connection<'e> {
             if next == Next::End(End::Drop) {
                 return Ok(Some(End::Drop));
             }
-            if !self.batch.is_empty() {
+            if !self.session.batch.is_empty() {
                 self.submit().await?;
             }
             self.flush().await?;
-            match next {
+            next = match next {
                 Next::Read => return Ok(None),
-                Next::GoOn => next = self.interpret_rest(),
+                Next::GoOn => self.interpret_rest(),
+                Next::Wait(delay, dialect, reply) => {
+                    tokio::time::sleep(delay).await;
+                    self.session.answer(reply, dialect);
+                    self.flush().await?;
+                    self.interpret_rest()
+                }
                 Next::End(end) => return Ok(Some(end)),
             }
         }
@@ -165,6 +168,9 @@ impl<'e> Connection<'e> {
 
     /// Reads once, interprets what was read, and keeps what is left over.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Next, usize)>> {
+        if self.session.decoder.wanted() > READ_LEN {
+            return self.poll_read_more(cx);
+        }
         READ_BUFFER.with_borrow_mut(|buffer| {
             let mut read = ReadBuf::new(buffer);
             if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
@@ -187,6 +193,21 @@ impl<'e> Connection<'e> {
         })
     }
 
+    /// Reads more of a long request to where the rest of it lies: it is not copied there.
+    fn poll_read_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Next, usize)>> {
+        if self.rest.capacity() - self.rest.len() < READ_LEN {
+            // A client that only claims to send much has much room made for nothing.
+            let room = self.rest.len().max(ROOM);
+            self.rest.reserve(room.min(self.session.decoder.wanted()));
+        }
+        let stream = Pin::new(&mut self.stream);
+        Poll::Ready(match ready!(poll_read_buf(stream, cx, &mut self.rest)) {
+            Ok(0) => Ok((Next::End(End::Close), 0)),
+            Ok(len) => Ok((self.interpret_rest(), len)),
+            Err(error) => Err(error),
+        })
+    }
+
     fn interpret_rest(&mut self) -> Next {
         let mut rest = std::mem::take(&mut self.rest);
         let (taken, next) = self.interpret(&rest);
@@ -205,62 +226,27 @@ impl<'e> Connection<'e> {
     fn interpret(&mut self, bytes: &[u8]) -> (usize, Next) {
         let mut taken = 0;
         loop {
-            if self.out.len() >= WRITE_AT || self.batch.cost() >= SUBMIT_AT {
+            if self.session.out.len() >= WRITE_AT || self.session.batch.cost() >= SUBMIT_AT {
                 return (taken, Next::GoOn);
             }
             let rest = bytes.get(taken..).unwrap_or_default();
-            match self.decoder.decode(rest) {
-                Ok((Some(request), len)) => {
-                    taken += len;
-                    if let Some(end) = self.carry_out(&request.args, request.dialect) {
-                        return (taken, end);
-                    }
-                }
+            let (request, len) = match self.session.decoder.decode(rest) {
+                Ok((Some(request), len)) => (request, len),
                 Ok((None, skipped)) => return (taken + skipped, Next::Read),
                 Err(error) => {
-                    let error = ErrorReply::Other(error.to_string().into());
-                    self.answer(Reply::Error(error), Dialect::Line);
+                    let reply = Reply::Error(ErrorReply::Other(error.to_string().into()));
+                    self.session.answer(reply, error.dialect());
                     return (bytes.len(), Next::End(End::Linger));
                 }
+            };
+            match self.session.take(&request.args, request.dialect) {
+                Taken::Done => taken += len,
+                Taken::NotYet => return (taken, Next::GoOn),
+                Taken::Wait(delay, dialect, reply) => {
+                    return (taken + len, Next::Wait(delay, dialect, reply));
+                }
+                Taken::End(end) => return (taken + len, Next::End(end)),
             }
-        }
-    }
-
-    /// Answers a request, or puts it into the batch: a write, and whatever comes behind one.
-    fn carry_out(&mut self, args: &[&[u8]], dialect: Dialect) -> Option<Next> {
-        match command::parse(args) {
-            Command::Write(operation) => {
-                self.batch.write(&operation);
-                self.dialects.push(dialect);
-            }
-            Command::Read { run, args } if self.batch.is_empty() => {
-                protocol::encode(&self.engine.read(run, args), dialect, &mut self.out);
-            }
-            Command::Read { run, args } => {
-                self.batch.read(run, args);
-                self.dialects.push(dialect);
-            }
-            Command::Ready(reply) => self.answer(reply, dialect),
-            Command::Quit => {
-                self.answer(Reply::Ok, dialect);
-                return Some(Next::End(End::Close));
-            }
-            Command::Forged => {
-                tracing::warn!(
-                    "closing a connection that speaks HTTP: a page may have sent it here"
-                );
-                return Some(Next::End(End::Drop));
-            }
-        }
-        None
-    }
-
-    fn answer(&mut self, reply: Reply, dialect: Dialect) {
-        if self.batch.is_empty() {
-            protocol::encode(&reply, dialect, &mut self.out);
-        } else {
-            self.batch.ready(reply);
-            self.dialects.push(dialect);
         }
     }
 
@@ -268,17 +254,14 @@ impl<'e> Connection<'e> {
     async fn submit(&mut self) -> io::Result<()> {
         // What was read ahead of the first write need not wait for the disk (P3).
         self.flush().await?;
-        let dialects = std::mem::take(&mut self.dialects);
-        let replies = match self.engine.submit(std::mem::take(&mut self.batch)).await {
+        let (batch, dialects) = self.session.take_batch();
+        let replies = match self.session.shared.engine.submit(batch).await {
             Ok(replies) => replies,
-            Err(Stopped) => {
-                let stopped = Reply::Error(ErrorReply::Other(format!("ERR {Stopped}").into()));
-                vec![stopped; dialects.len()]
-            }
+            Err(_) => Session::stopped(dialects.len()),
         };
-        for (reply, dialect) in replies.iter().zip(dialects) {
-            protocol::encode(reply, dialect, &mut self.out);
-            if self.out.len() >= WRITE_AT {
+        for (reply, dialect) in replies.into_iter().zip(dialects) {
+            protocol::encode(reply, dialect, &mut self.session.out);
+            if self.session.out.len() >= WRITE_AT {
                 self.flush().await?;
             }
         }
@@ -286,15 +269,18 @@ impl<'e> Connection<'e> {
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        if self.out.is_empty() {
-            return Ok(());
+        let out = &mut self.session.out;
+        while !out.is_empty() {
+            let written = poll_fn(|cx| {
+                let slices = out.io_slices();
+                Pin::new(&mut self.stream).poll_write_vectored(cx, &slices)
+            });
+            match written.await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => out.advance(written),
+            }
         }
-        self.stream.write_all(&self.out).await?;
-        if self.out.capacity() > KEEP_OUT {
-            self.out = Vec::new();
-        } else {
-            self.out.clear();
-        }
+        out.shrink_to(KEEP_OUT);
         Ok(())
     }
 }

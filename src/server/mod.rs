@@ -1,8 +1,13 @@
 //! The server: listeners, one task for each connection, and an orderly stop.
 
 mod accept;
+mod clients;
+mod commands;
 mod connection;
+mod session;
+mod settings;
 mod shutdown;
+mod transaction;
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +19,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use settings::Settings;
 pub use shutdown::{StopSignal, stop_signals};
+
+use clients::Clients;
 
 use crate::engine::{Engine, EngineFailure, Running};
 
@@ -62,10 +70,13 @@ pub async fn run(
     engine: Arc<Engine>,
     mut running: Running,
     limits: Limits,
+    settings: Arc<Settings>,
     stop: CancellationToken,
 ) -> Result<(), EngineFailure> {
     let shared = Arc::new(Shared {
         engine,
+        settings,
+        clients: Arc::default(),
         free: Arc::new(Semaphore::new(limits.max_connections)),
         refusing: Semaphore::new(accept::MAX_REFUSALS).into(),
         max_connections: limits.max_connections,
@@ -77,6 +88,10 @@ pub async fn run(
         accepting.spawn(accept::accept_connections(listener, Arc::clone(&shared)));
     }
     accepting.close();
+    let sweeping = tokio::spawn({
+        let engine = Arc::clone(&shared.engine);
+        async move { engine.sweep_expired().await }
+    });
 
     let has_log = running.has_log();
     tokio::select! {
@@ -99,6 +114,7 @@ pub async fn run(
             "some clients did not take their replies in time and are cut off"
         );
     }
+    sweeping.abort();
     shared.engine.close();
     let closing = tokio::time::timeout(limits.shutdown_timeout.max(MIN_CLOSE), running.ended());
     closing.await.unwrap_or(Err(EngineFailure::Stuck))
@@ -108,6 +124,8 @@ pub async fn run(
 #[derive(Debug)]
 struct Shared {
     engine: Arc<Engine>,
+    settings: Arc<Settings>,
+    clients: Arc<Clients>,
     /// A permit for each client that may still come.
     free: Arc<Semaphore>,
     /// A permit for each refusal that may still be under way.

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::RwLock;
 
 use super::InMemStore;
-use super::entry::{Entry, Value};
+use super::entry::Entry;
 use super::table::{TABLES, Tables};
+use crate::time::Timestamp;
 
 /// A map behind one lock. [`super::ShardedMap`] is many of these.
 #[derive(Debug)]
@@ -14,6 +15,7 @@ pub struct HashMap {
     tables: RwLock<Tables>,
     table_count: usize,
     len: AtomicUsize,
+    expiring: AtomicUsize,
 }
 
 impl HashMap {
@@ -29,38 +31,62 @@ impl HashMap {
             table_count: tables.count(),
             tables: RwLock::new(tables),
             len: AtomicUsize::new(0),
+            expiring: AtomicUsize::new(0),
         }
+    }
+
+    fn count_out(&self, gone: &[Entry]) {
+        let expiring = gone.iter().filter(|entry| entry.expires().is_some());
+        self.len.fetch_sub(gone.len(), Ordering::Relaxed);
+        self.expiring.fetch_sub(expiring.count(), Ordering::Relaxed);
     }
 }
 
 impl InMemStore for HashMap {
-    fn get(&self, key: &[u8]) -> Option<Value> {
-        self.tables.read().get(key).cloned().map(Value::from)
+    fn get(&self, key: &[u8]) -> Option<Entry> {
+        self.tables.read().get(key).cloned()
     }
 
-    fn contains(&self, key: &[u8]) -> bool {
-        self.tables.read().get(key).is_some()
-    }
-
-    fn set(&self, key: &[u8], value: &[u8]) {
-        let entry = Entry::new(key, value);
-        // The guard ends with the statement: the old entry is freed outside the lock.
+    fn set(&self, entry: Entry) -> Option<Entry> {
+        if entry.expires().is_some() {
+            self.expiring.fetch_add(1, Ordering::Relaxed);
+        }
+        self.len.fetch_add(1, Ordering::Relaxed);
         let replaced = self.tables.write().insert(entry);
-        if replaced.is_none() {
-            self.len.fetch_add(1, Ordering::Relaxed);
-        }
+        self.count_out(replaced.as_slice());
+        replaced
     }
 
-    fn del(&self, key: &[u8]) -> bool {
+    fn del(&self, key: &[u8]) -> Option<Entry> {
         let removed = self.tables.write().remove(key);
-        if removed.is_some() {
-            self.len.fetch_sub(1, Ordering::Relaxed);
+        self.count_out(removed.as_slice());
+        removed
+    }
+
+    fn change_in_place(&self, key: &[u8], change: &mut dyn FnMut(&mut [u8])) -> bool {
+        let mut tables = self.tables.write();
+        let entry = tables.get_mut(key);
+        entry.is_some_and(|entry| entry.change_in_place(change))
+    }
+
+    fn clear(&self) {
+        let empty = Tables::new(self.table_count, 0);
+        let mut tables = self.tables.write();
+        let full = std::mem::replace(&mut *tables, empty);
+        let len = self.len.swap(0, Ordering::Relaxed);
+        self.expiring.store(0, Ordering::Relaxed);
+        drop(tables);
+        if len > FREED_AT_ONCE {
+            free_elsewhere(full);
         }
-        removed.is_some()
     }
 
     fn len(&self) -> usize {
         self.len.load(Ordering::Relaxed)
+    }
+
+    fn expiring(&self) -> usize {
+        self.expiring.load(Ordering::Relaxed)
     }
 
     fn table_count(&self) -> usize {
@@ -70,4 +96,25 @@ impl InMemStore for HashMap {
     fn table(&self, index: usize) -> Vec<Entry> {
         self.tables.read().entries(index)
     }
+
+    fn is_due(&self, index: usize, now: Timestamp) -> bool {
+        self.tables.read().is_due(index, now)
+    }
+
+    fn sweep(&self, index: usize, now: Timestamp) -> usize {
+        let expired = self.tables.write().sweep(index, now);
+        self.count_out(&expired);
+        expired.len()
+    }
+}
+
+/// So many entries are freed in less time than it takes to start a thread for it.
+const FREED_AT_ONCE: usize = 1000;
+
+/// To free many entries takes long: whoever emptied the store does not wait for it (P6). Where no
+/// thread can be had, it does.
+fn free_elsewhere(tables: Tables) {
+    let spawned = std::thread::Builder::new().name("postres-free".to_owned());
+    // A closure that could not be sent is dropped here, and the tables with it.
+    let _ = spawned.spawn(move || drop(tables));
 }

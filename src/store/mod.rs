@@ -15,21 +15,30 @@ pub use entry::{Entry, Value};
 pub use hash_map::HashMap;
 pub use sharded_map::ShardedMap;
 
+use crate::time::Timestamp;
+
 /// A map from keys to values, both any bytes, shared by many readers and one writer.
 ///
 /// One thread at a time changes a store (the engine's applier). Readers may run beside it and see
 /// each change whole or not at all.
 pub trait InMemStore: fmt::Debug + Send + Sync {
-    /// The value of `key`. It stays valid whatever happens to the key, and was not copied.
-    fn get(&self, key: &[u8]) -> Option<Value>;
-    /// Whether `key` is there.
-    fn contains(&self, key: &[u8]) -> bool;
-    /// Gives `key` this value, whether or not it had one.
-    fn set(&self, key: &[u8], value: &[u8]);
-    /// Removes `key`; says whether it was there.
-    fn del(&self, key: &[u8]) -> bool;
-    /// How many keys there are.
+    /// The entry of `key`, not copied: it stays valid whatever happens to the key. One that has
+    /// expired is still found until it is swept; whoever asks knows what time it is.
+    fn get(&self, key: &[u8]) -> Option<Entry>;
+    /// Puts an entry in, in place of the one its key had, which is handed back: a large one is
+    /// freed by the caller, not under a lock.
+    fn set(&self, entry: Entry) -> Option<Entry>;
+    /// Removes `key`, and hands back its entry.
+    fn del(&self, key: &[u8]) -> Option<Entry>;
+    /// Changes the value of `key` where it lies, its length staying as it is. Says whether it did:
+    /// not if there is no such key, nor if a reader holds the entry at the moment.
+    fn change_in_place(&self, key: &[u8], change: &mut dyn FnMut(&mut [u8])) -> bool;
+    /// Removes every key.
+    fn clear(&self);
+    /// How many keys there are, expired ones that have not been swept included.
     fn len(&self) -> usize;
+    /// How many of them have an expiry.
+    fn expiring(&self) -> usize;
     /// Whether there is no key.
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -39,6 +48,10 @@ pub trait InMemStore: fmt::Debug + Send + Sync {
     /// The entries of one table, in no order: what walks over all keys walks table by table, so
     /// that no lock is held for longer because there are more keys (P6).
     fn table(&self, index: usize) -> Vec<Entry>;
+    /// Whether a key of this table may have expired by `now`. Cheap.
+    fn is_due(&self, index: usize, now: Timestamp) -> bool;
+    /// Removes the keys of one table that have expired by `now`; says how many.
+    fn sweep(&self, index: usize, now: Timestamp) -> usize;
 }
 
 /// A store as the flags `-shards` and `-size` ask for: [`HashMap`] for one shard, [`ShardedMap`]

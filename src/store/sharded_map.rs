@@ -1,8 +1,9 @@
 //! The store of `-shards N`: N maps, each behind its own lock.
 
-use super::entry::{Entry, Value};
+use super::entry::Entry;
 use super::table::TABLES;
 use super::{HashMap, InMemStore};
+use crate::time::Timestamp;
 
 /// N maps; the DJB2 hash of a key picks its map, as it did in post-go-res.
 #[derive(Debug)]
@@ -33,6 +34,14 @@ impl ShardedMap {
         // The remainder is below the number of shards, so it fits a usize.
         &self.shards[(djb2(key) % self.shards.len() as u64) as usize]
     }
+
+    /// The shard of a table, and the table's index in it.
+    fn table_at(&self, index: usize) -> (Option<&HashMap>, usize) {
+        (
+            self.shards.get(index / self.tables_each),
+            index % self.tables_each,
+        )
+    }
 }
 
 /// Bernstein's hash: 5381, then times 33 plus each byte.
@@ -43,24 +52,32 @@ fn djb2(key: &[u8]) -> u64 {
 }
 
 impl InMemStore for ShardedMap {
-    fn get(&self, key: &[u8]) -> Option<Value> {
+    fn get(&self, key: &[u8]) -> Option<Entry> {
         self.shard(key).get(key)
     }
 
-    fn contains(&self, key: &[u8]) -> bool {
-        self.shard(key).contains(key)
+    fn set(&self, entry: Entry) -> Option<Entry> {
+        self.shard(entry.key()).set(entry)
     }
 
-    fn set(&self, key: &[u8], value: &[u8]) {
-        self.shard(key).set(key, value);
-    }
-
-    fn del(&self, key: &[u8]) -> bool {
+    fn del(&self, key: &[u8]) -> Option<Entry> {
         self.shard(key).del(key)
+    }
+
+    fn change_in_place(&self, key: &[u8], change: &mut dyn FnMut(&mut [u8])) -> bool {
+        self.shard(key).change_in_place(key, change)
+    }
+
+    fn clear(&self) {
+        self.shards.iter().for_each(InMemStore::clear);
     }
 
     fn len(&self) -> usize {
         self.shards.iter().map(InMemStore::len).sum()
+    }
+
+    fn expiring(&self) -> usize {
+        self.shards.iter().map(InMemStore::expiring).sum()
     }
 
     fn table_count(&self) -> usize {
@@ -68,10 +85,18 @@ impl InMemStore for ShardedMap {
     }
 
     fn table(&self, index: usize) -> Vec<Entry> {
-        let shard = self.shards.get(index / self.tables_each);
-        shard
-            .map(|shard| shard.table(index % self.tables_each))
-            .unwrap_or_default()
+        let (shard, index) = self.table_at(index);
+        shard.map(|shard| shard.table(index)).unwrap_or_default()
+    }
+
+    fn is_due(&self, index: usize, now: Timestamp) -> bool {
+        let (shard, index) = self.table_at(index);
+        shard.is_some_and(|shard| shard.is_due(index, now))
+    }
+
+    fn sweep(&self, index: usize, now: Timestamp) -> usize {
+        let (shard, index) = self.table_at(index);
+        shard.map_or(0, |shard| shard.sweep(index, now))
     }
 }
 
@@ -90,7 +115,7 @@ mod tests {
     fn keys_reach_every_shard() {
         let store = ShardedMap::new(7, 0);
         for n in 0..10_000 {
-            store.set(format!("key:{n}").as_bytes(), b"value");
+            store.set(Entry::new(format!("key:{n}").as_bytes(), b"value", None));
         }
         assert!(store.shards.iter().all(|shard| shard.len() > 1000));
         assert_eq!(store.len(), 10_000);

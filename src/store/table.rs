@@ -10,6 +10,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
 use super::entry::Entry;
+use crate::time::Timestamp;
 
 /// Tables in a store, all its shards together: small enough at 100 million keys (6,100 each), and
 /// half a megabyte when empty.
@@ -21,8 +22,27 @@ const MIN_SHRINK: usize = 64;
 /// A power of two of small tables, and the hash that picks among them and places keys in them.
 #[derive(Debug)]
 pub(super) struct Tables {
-    tables: Box<[HashTable<Entry>]>,
+    tables: Box<[Table]>,
     hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct Table {
+    entries: HashTable<Entry>,
+    /// No entry expires before this; `NEVER` if none does at all.
+    next_expiry: Timestamp,
+}
+
+const NEVER: Timestamp = Timestamp(u64::MAX);
+
+impl Table {
+    /// A table that has become mostly empty gives back its room.
+    fn shrink(&mut self, hasher: &RandomState) {
+        let entries = &mut self.entries;
+        if entries.capacity() >= MIN_SHRINK && entries.len() < entries.capacity() / 8 {
+            entries.shrink_to(entries.len() * 2, |other| hash_of(hasher, other.key()));
+        }
+    }
 }
 
 impl Tables {
@@ -31,7 +51,12 @@ impl Tables {
         let count = count.next_power_of_two();
         let each = capacity / count;
         Self {
-            tables: (0..count).map(|_| HashTable::with_capacity(each)).collect(),
+            tables: (0..count)
+                .map(|_| Table {
+                    entries: HashTable::with_capacity(each),
+                    next_expiry: NEVER,
+                })
+                .collect(),
             hasher: RandomState::new(),
         }
     }
@@ -44,7 +69,16 @@ impl Tables {
         let (hash, index) = self.place(key);
         self.tables
             .get(index)?
+            .entries
             .find(hash, |entry| entry.key() == key)
+    }
+
+    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
+        let (hash, index) = self.place(key);
+        self.tables
+            .get_mut(index)?
+            .entries
+            .find_mut(hash, |entry| entry.key() == key)
     }
 
     /// Puts an entry in, and hands back the one that it replaces: whoever calls drops it, once
@@ -52,7 +86,11 @@ impl Tables {
     pub(super) fn insert(&mut self, entry: Entry) -> Option<Entry> {
         let (hash, index) = self.place(entry.key());
         let hasher = &self.hasher;
-        let slot = self.tables.get_mut(index)?.entry(
+        let table = self.tables.get_mut(index)?;
+        if let Some(at) = entry.expires() {
+            table.next_expiry = table.next_expiry.min(at);
+        }
+        let slot = table.entries.entry(
             hash,
             |other| other.key() == entry.key(),
             |other| hash_of(hasher, other.key()),
@@ -66,26 +104,38 @@ impl Tables {
         }
     }
 
-    /// Takes an entry out. A table that has become mostly empty gives back its room.
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let (hash, index) = self.place(key);
         let table = self.tables.get_mut(index)?;
-        let (entry, _) = table
-            .find_entry(hash, |entry| entry.key() == key)
-            .ok()?
-            .remove();
-        if table.capacity() >= MIN_SHRINK && table.len() < table.capacity() / 8 {
-            let hasher = &self.hasher;
-            table.shrink_to(table.len() * 2, |other| hash_of(hasher, other.key()));
-        }
+        let found = table.entries.find_entry(hash, |entry| entry.key() == key);
+        let (entry, _) = found.ok()?.remove();
+        table.shrink(&self.hasher);
         Some(entry)
     }
 
     pub(super) fn entries(&self, index: usize) -> Vec<Entry> {
         self.tables
             .get(index)
-            .map(|table| table.iter().cloned().collect())
+            .map(|table| table.entries.iter().cloned().collect())
             .unwrap_or_default()
+    }
+
+    pub(super) fn is_due(&self, index: usize, now: Timestamp) -> bool {
+        let table = self.tables.get(index);
+        table.is_some_and(|table| table.next_expiry <= now)
+    }
+
+    /// Takes out what has expired by `now`.
+    pub(super) fn sweep(&mut self, index: usize, now: Timestamp) -> Vec<Entry> {
+        let Some(table) = self.tables.get_mut(index) else {
+            return Vec::new();
+        };
+        let expired = table.entries.extract_if(|entry| !entry.is_live(now));
+        let expired: Vec<_> = expired.collect();
+        let left = table.entries.iter().filter_map(Entry::expires);
+        table.next_expiry = left.min().unwrap_or(NEVER);
+        table.shrink(&self.hasher);
+        expired
     }
 
     /// The key's hash, and the table it lies in.
@@ -114,7 +164,11 @@ mod tests {
     fn keys_spread_over_all_tables() {
         let mut tables = Tables::new(64, 0);
         for n in 0..64_000_u32 {
-            assert!(tables.insert(Entry::new(&n.to_le_bytes(), b"")).is_none());
+            assert!(
+                tables
+                    .insert(Entry::new(&n.to_le_bytes(), b"", None))
+                    .is_none()
+            );
         }
         for index in 0..tables.count() {
             let len = tables.entries(index).len();
@@ -130,13 +184,13 @@ mod tests {
         let mut tables = Tables::new(2, 0);
         let keys: Vec<_> = (0..10_000_u32).map(u32::to_le_bytes).collect();
         for key in &keys {
-            tables.insert(Entry::new(key, b""));
+            tables.insert(Entry::new(key, b"", None));
         }
-        let full: usize = tables.tables.iter().map(HashTable::capacity).sum();
+        let full: usize = tables.tables.iter().map(|t| t.entries.capacity()).sum();
         for key in &keys {
             assert!(tables.remove(key).is_some());
         }
-        let empty: usize = tables.tables.iter().map(HashTable::capacity).sum();
+        let empty: usize = tables.tables.iter().map(|t| t.entries.capacity()).sum();
         assert!(
             empty <= 2 * MIN_SHRINK,
             "room for {empty} keys is left of {full}"

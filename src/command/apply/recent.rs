@@ -1,0 +1,71 @@
+//! Which keys the last operations changed: what an EXEC with WATCH depends on.
+//!
+//! A transaction is logged with the position `base` up to which none of its watched keys had been
+//! changed. Whether one was changed between there and its own place is decided from here, and
+//! since this is a fold of the log like the store itself, a replay decides the same.
+
+use std::collections::VecDeque;
+
+/// Changes that are remembered. A transaction that stood behind more of them in the queue to the
+/// log is not carried out: its client is told to try again.
+const REMEMBERED: usize = 1 << 16;
+
+/// The last changes, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Recent {
+    /// Positions, and checksums of the keys. Two keys that share one make a transaction fail that
+    /// could have been carried out, about once in four billion changes.
+    changes: VecDeque<(u64, u32)>,
+    /// The position of the last change that is no longer remembered.
+    forgotten: u64,
+}
+
+impl Recent {
+    pub(super) fn push(&mut self, position: u64, key: &[u8]) {
+        if self.changes.len() == REMEMBERED
+            && let Some((oldest, _)) = self.changes.pop_front()
+        {
+            self.forgotten = oldest;
+        }
+        self.changes.push_back((position, crc32c::crc32c(key)));
+    }
+
+    /// Whether `key` was, or may have been, changed behind `base`.
+    pub(super) fn changed_since(&self, base: u64, key: &[u8]) -> bool {
+        if self.forgotten > base {
+            return true;
+        }
+        let sum = crc32c::crc32c(key);
+        let newest_first = self.changes.iter().rev();
+        newest_first
+            .take_while(|(position, _)| *position > base)
+            .any(|(_, other)| *other == sum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_known_behind_what_was_before_it() {
+        let mut recent = Recent::default();
+        recent.push(5, b"a");
+        recent.push(7, b"b");
+        assert!(recent.changed_since(4, b"a"));
+        assert!(!recent.changed_since(5, b"a"));
+        assert!(recent.changed_since(6, b"b"));
+        assert!(!recent.changed_since(0, b"c"));
+    }
+
+    #[test]
+    fn what_is_forgotten_counts_as_changed() {
+        let mut recent = Recent::default();
+        for position in 1..=REMEMBERED as u64 + 10 {
+            recent.push(position, b"a");
+        }
+        assert!(recent.changed_since(9, b"other"));
+        assert!(!recent.changed_since(10, b"other"));
+        assert_eq!(recent.changes.len(), REMEMBERED);
+    }
+}

@@ -1,0 +1,74 @@
+//! The store as a command that reads sees it: without what has expired.
+
+use crate::store::{Entry, InMemStore};
+use crate::time::{SharedClock, Timestamp};
+
+/// The store at a moment.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    store: &'a dyn InMemStore,
+    moment: Moment<'a>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Moment<'a> {
+    /// Now, for a read that is answered at once.
+    Clock(&'a SharedClock),
+    /// The time of the frame, for one that stands behind a write.
+    Frame(Timestamp),
+}
+
+impl<'a> View<'a> {
+    /// The store as it is now.
+    pub fn now(store: &'a dyn InMemStore, clock: &'a SharedClock) -> Self {
+        Self {
+            store,
+            moment: Moment::Clock(clock),
+        }
+    }
+
+    /// The store at the time of a frame that is being applied.
+    pub fn at(store: &'a dyn InMemStore, time: Timestamp) -> Self {
+        Self {
+            store,
+            moment: Moment::Frame(time),
+        }
+    }
+
+    /// The entry of `key`, if it has not expired.
+    pub fn get(&self, key: &[u8]) -> Option<Entry> {
+        let entry = self.store.get(key)?;
+        self.is_live(&entry).then_some(entry)
+    }
+
+    /// Whether an entry of this store has not expired.
+    ///
+    /// A client that was told that a key is gone must not see it come back. So the clock is moved
+    /// to the time of that answer: every frame from here on has that time or a later one.
+    pub fn is_live(&self, entry: &Entry) -> bool {
+        if entry.expires().is_none() {
+            return true;
+        }
+        let now = self.time();
+        let live = entry.is_live(now);
+        if let Moment::Clock(clock) = self.moment
+            && !live
+        {
+            clock.raise(now);
+        }
+        live
+    }
+
+    /// What time it is.
+    pub fn time(&self) -> Timestamp {
+        match self.moment {
+            Moment::Clock(clock) => clock.now(),
+            Moment::Frame(time) => time,
+        }
+    }
+
+    /// The store, with what has expired and was not swept yet.
+    pub fn store(&self) -> &'a dyn InMemStore {
+        self.store
+    }
+}

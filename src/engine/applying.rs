@@ -1,0 +1,191 @@
+//! Applying what the log has made durable: in its order, one batch after the other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::RwLock;
+use tokio::sync::mpsc;
+
+use super::Ticket;
+use super::batch::{self, Batched, Place, Step};
+use crate::command::{Applier, Reply, View, Watches};
+use crate::store::InMemStore;
+use crate::time::SharedClock;
+use crate::wal::group_commit::Group;
+use crate::wal::writer::{AppendError, Position};
+
+/// Steps that the applier carries out before it lets other tasks of its thread run (P3).
+const STEPS_PER_TURN: usize = 128;
+
+/// What is kept in memory, and the hand that changes it.
+#[derive(Debug)]
+pub(super) struct State {
+    store: Arc<dyn InMemStore>,
+    /// Held for writing while steps are carried out, so for no longer than a turn of them; held for
+    /// reading by those who must see several keys as they were together.
+    applier: RwLock<Applier>,
+    watches: Arc<Watches>,
+    clock: Arc<SharedClock>,
+    /// Keys that were removed because they had expired.
+    expired: AtomicU64,
+}
+
+impl State {
+    pub(super) fn new(store: Arc<dyn InMemStore>, clock: Arc<SharedClock>) -> Self {
+        let watches = Arc::new(Watches::default());
+        let applier = Applier::new(Arc::clone(&store), Arc::clone(&watches));
+        Self {
+            store,
+            applier: RwLock::new(applier),
+            watches,
+            clock,
+            expired: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn store(&self) -> &dyn InMemStore {
+        &*self.store
+    }
+
+    pub(super) fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    pub(super) fn watches(&self) -> &Arc<Watches> {
+        &self.watches
+    }
+
+    pub(super) fn applier(&self) -> &RwLock<Applier> {
+        &self.applier
+    }
+
+    pub(super) fn expired(&self) -> &AtomicU64 {
+        &self.expired
+    }
+
+    /// The store as it is now.
+    pub(super) fn view(&self) -> View<'_> {
+        View::now(&*self.store, &self.clock)
+    }
+
+    pub(super) fn view_whole<R>(&self, read: impl FnOnce(&View<'_>) -> R) -> R {
+        let _nothing_is_applied = self.applier.read();
+        read(&self.view())
+    }
+
+    /// Lets the log be read back; time then goes on from where it ends.
+    pub(super) fn replay<R>(&self, read: impl FnOnce(&mut Applier) -> R) -> R {
+        let mut applier = self.applier.write();
+        let read = read(&mut applier);
+        self.clock.raise(applier.time());
+        read
+    }
+
+    /// Carries out a batch where no log is kept.
+    pub(super) fn apply_unlogged(&self, operations: &[u8], steps: Vec<Step>) -> Vec<Reply> {
+        let mut applier = self.applier.write();
+        let place = Place {
+            position: self.watches.applied() + 1,
+            time: self.clock.now(),
+        };
+        self.clock.raise(place.time);
+        let mut batched = Batched::new(operations, steps, place);
+        std::iter::from_fn(|| batched.next(&mut applier)).collect()
+    }
+
+    /// Carries out a group in one go, and returns the replies of all its steps.
+    pub(super) fn apply_alone(&self, group: Group<Ticket>) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        let (mut place, error) = self.place_of(&group.outcome);
+        for submission in group.submissions {
+            let steps = submission.ticket.steps;
+            if let Some(error) = &error {
+                replies.append(&mut batch::refuse(steps, &self.view(), error));
+                continue;
+            }
+            let mut batched = Batched::new(&submission.operations, steps, place);
+            place.position += u64::from(submission.count);
+            let mut applier = self.applier.write();
+            replies.extend(std::iter::from_fn(|| batched.next(&mut applier)));
+        }
+        replies
+    }
+
+    /// Where a group stands in the log, or why it does not.
+    fn place_of(&self, outcome: &Result<Position, AppendError>) -> (Place, Option<AppendError>) {
+        match outcome {
+            Ok(Position { lsn, time }) => {
+                // Nobody reads at an earlier time than that of what is in the store.
+                self.clock.raise(*time);
+                let place = Place {
+                    position: lsn.0,
+                    time: *time,
+                };
+                (place, None)
+            }
+            Err(error) => {
+                let nowhere = Place {
+                    position: 0,
+                    time: self.clock.now(),
+                };
+                (nowhere, Some(error.clone()))
+            }
+        }
+    }
+}
+
+/// The applier: carries out groups in log order.
+pub(super) async fn apply_groups(
+    state: Arc<State>,
+    mut groups: mpsc::Receiver<Group<Ticket>>,
+    unapplied: Arc<AtomicUsize>,
+) {
+    let mut budget = STEPS_PER_TURN;
+    while let Some(group) = groups.recv().await {
+        let (mut place, error) = state.place_of(&group.outcome);
+        for submission in group.submissions {
+            let Ticket {
+                steps,
+                answer,
+                _room,
+            } = submission.ticket;
+            let replies = match &error {
+                Some(error) => batch::refuse(steps, &state.view(), error),
+                None => {
+                    let mut replies = Vec::with_capacity(steps.len());
+                    let mut batched = Batched::new(&submission.operations, steps, place);
+                    while state.take_turn(&mut batched, &mut replies, &mut budget) {
+                        tokio::task::yield_now().await;
+                    }
+                    replies
+                }
+            };
+            place.position += u64::from(submission.count);
+            // The client may have gone; its writes are durable all the same.
+            let _ = answer.send(replies);
+        }
+        unapplied.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl State {
+    /// Carries out steps until there are no more of them, or until the turn is over: then there
+    /// may be.
+    fn take_turn(
+        &self,
+        batched: &mut Batched<'_>,
+        replies: &mut Vec<Reply>,
+        budget: &mut usize,
+    ) -> bool {
+        let mut applier = self.applier.write();
+        while let Some(reply) = batched.next(&mut applier) {
+            replies.push(reply);
+            *budget -= 1;
+            if *budget == 0 {
+                *budget = STEPS_PER_TURN;
+                return true;
+            }
+        }
+        false
+    }
+}
