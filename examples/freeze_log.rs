@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
-use postres::command::Operation;
+use postres::command::{Operation, Rest};
 use postres::engine::{Batch, Engine};
 use postres::store;
 use postres::wal::LogOptions;
@@ -30,28 +30,28 @@ async fn main() -> anyhow::Result<()> {
         let mut batch = Batch::default();
         batch.write(&Operation::Set {
             key: &key,
-            value: b"overwritten",
+            value: Rest(b"overwritten"),
         });
         batch.write(&Operation::Set {
             key: &key,
-            value: &value,
+            value: Rest(&value),
         });
         if n % 7 == 3 {
-            batch.write(&Operation::Del { key: &key });
+            batch.write(&Operation::Del { key: Rest(&key) });
         }
         engine.submit(batch).await?;
     }
     let mut batch = Batch::default();
     batch.write(&Operation::Set {
         key: b"binary\0\xff",
-        value: b"\r\n\0\xfe",
+        value: Rest(b"\r\n\0\xfe"),
     });
     batch.write(&Operation::Set {
         key: b"",
-        value: b"",
+        value: Rest(b""),
     });
     batch.write(&Operation::Del {
-        key: b"never there",
+        key: Rest(b"never there"),
     });
     engine.submit(batch).await?;
     engine.close();

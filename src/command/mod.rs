@@ -10,6 +10,8 @@
 
 pub mod apply;
 mod arguments;
+mod bit;
+mod bitfield;
 mod connection;
 mod expiry;
 mod field;
@@ -27,6 +29,7 @@ mod view;
 pub use apply::Applier;
 pub use apply::watch::{Watch, Watches};
 pub(crate) use arguments::{integer, is_word, syntax};
+pub use bitfield::{FieldAction, FieldStep};
 pub use operation::{
     BadOperation, BitCombine, Condition, Deadline, ExpireCondition, Expiry, Operation, Rest,
 };

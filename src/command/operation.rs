@@ -8,6 +8,7 @@
 //! counts from now, an increment: all of it is decided by [`super::apply`], in the order of the log
 //! and by the time of the frame.
 
+use super::bitfield::FieldStep;
 use super::field::{Field, choice, take};
 
 /// These bytes are not an operation that this version knows.
@@ -21,6 +22,9 @@ pub enum BadOperation {
     /// A field has a value that is unknown.
     #[error("an operation holds {0} where this version knows no such choice")]
     UnknownChoice(u8),
+    /// A number is larger than any that is ever logged.
+    #[error("an operation holds a number that is out of range")]
+    OutOfRange,
     /// What follows the code does not fit it.
     #[error("the operation is cut short")]
     Short,
@@ -183,6 +187,31 @@ operations! {
         key: &'a [u8],
         /// What is added, as the client wrote it.
         by: Rest<'a>,
+    }
+    /// SETBIT.
+    15 SetBit {
+        /// The key.
+        key: &'a [u8],
+        /// Which bit, the highest of the first byte being 0.
+        offset: u64,
+        /// What it becomes.
+        on: bool,
+    }
+    /// BITOP.
+    16 BitOp {
+        /// How the sources are combined.
+        combine: BitCombine,
+        /// The key that is given the result.
+        destination: &'a [u8],
+        /// The keys of what is combined.
+        sources: Vec<&'a [u8]>,
+    }
+    /// BITFIELD with a SET or an INCRBY in it.
+    17 BitField {
+        /// The key.
+        key: &'a [u8],
+        /// What is done, in order.
+        steps: Vec<FieldStep>,
     }
     /// EXPIRE, PEXPIRE, EXPIREAT, PEXPIREAT.
     18 Expire {
@@ -385,13 +414,5 @@ choice! {
         Xor = 2,
         /// Bits that the one source does not have.
         Not = 3,
-        /// Bits of the first that no other has.
-        Diff = 4,
-        /// Bits that any other has and the first does not.
-        Diff1 = 5,
-        /// Bits of the first that any other has too.
-        AndOr = 6,
-        /// Bits that just one has.
-        One = 7,
     }
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use super::Reply;
 use super::spec::Spec;
-use super::{connection, expiry, key, number, server, string, transaction};
+use super::{bit, connection, expiry, key, number, server, string, transaction};
 use crate::protocol::{Dialect, ErrorReply};
 
 /// Every command, by name.
@@ -13,6 +13,7 @@ pub static COMMANDS: LazyLock<Vec<&'static Spec>> = LazyLock::new(|| {
     let families = [
         string::COMMANDS,
         number::COMMANDS,
+        bit::COMMANDS,
         key::COMMANDS,
         expiry::COMMANDS,
         transaction::COMMANDS,

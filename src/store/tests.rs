@@ -6,7 +6,8 @@ use std::thread;
 
 use proptest::prelude::*;
 
-use super::{HashMap, InMemStore, ShardedMap, with_shards};
+use super::{Entry, HashMap, InMemStore, ShardedMap, with_shards};
+use crate::time::Timestamp;
 
 /// Stores of every kind, with shard counts that are and are not powers of two.
 fn stores() -> Vec<Box<dyn InMemStore>> {
@@ -19,25 +20,41 @@ fn stores() -> Vec<Box<dyn InMemStore>> {
     stores
 }
 
-fn contents(store: &dyn InMemStore) -> BTreeMap<Vec<u8>, Vec<u8>> {
+/// Gives `key` a value without an expiry.
+fn set(store: &dyn InMemStore, key: &[u8], value: &[u8]) {
+    store.set(Entry::new(key, value, None));
+}
+
+fn value(store: &dyn InMemStore, key: &[u8]) -> Option<Vec<u8>> {
+    store.get(key).map(|entry| entry.value().to_vec())
+}
+
+/// What a store holds of a key: its value, and when it expires.
+type Held = (Vec<u8>, Option<Timestamp>);
+
+fn contents(store: &dyn InMemStore) -> BTreeMap<Vec<u8>, Held> {
     let mut found = BTreeMap::new();
     for entry in (0..store.table_count()).flat_map(|index| store.table(index)) {
-        let before = found.insert(entry.key().to_vec(), entry.value().to_vec());
+        let held = (entry.value().to_vec(), entry.expires());
+        let before = found.insert(entry.key().to_vec(), held);
         assert!(before.is_none(), "{entry:?} lies in two places");
     }
     found
+}
+
+fn sweep_all(store: &dyn InMemStore, now: Timestamp) -> usize {
+    let due = (0..store.table_count()).filter(|&index| store.is_due(index, now));
+    due.map(|index| store.sweep(index, now)).sum()
 }
 
 #[test]
 fn a_value_is_there_from_set_to_del() {
     for store in stores() {
         assert_eq!(store.get(b"k"), None);
-        assert!(!store.contains(b"k"));
-        store.set(b"k", b"v");
-        assert_eq!(store.get(b"k").unwrap().as_ref(), b"v");
-        assert!(store.contains(b"k"));
-        assert!(store.del(b"k"));
-        assert!(!store.del(b"k"));
+        set(&*store, b"k", b"v");
+        assert_eq!(value(&*store, b"k").unwrap(), b"v");
+        assert_eq!(store.del(b"k").unwrap().value(), b"v");
+        assert_eq!(store.del(b"k"), None);
         assert_eq!(store.get(b"k"), None);
         assert!(store.is_empty());
     }
@@ -46,9 +63,10 @@ fn a_value_is_there_from_set_to_del() {
 #[test]
 fn set_replaces_and_counts_once() {
     for store in stores() {
-        store.set(b"k", b"a long first value");
-        store.set(b"k", b"");
-        assert_eq!(store.get(b"k").unwrap().as_ref(), b"");
+        set(&*store, b"k", b"a long first value");
+        let replaced = store.set(Entry::new(b"k", b"", None));
+        assert_eq!(replaced.unwrap().value(), b"a long first value");
+        assert_eq!(value(&*store, b"k").unwrap(), b"");
         assert_eq!(store.len(), 1);
     }
 }
@@ -58,10 +76,10 @@ fn keys_and_values_are_any_bytes() {
     for store in stores() {
         let keys = [&b""[..], b"\0", b"\xff\xfe", b"a b\nc", &[7; 100_000]];
         for key in keys {
-            store.set(key, key);
+            set(&*store, key, key);
         }
         for key in keys {
-            assert_eq!(store.get(key).unwrap().as_ref(), key);
+            assert_eq!(value(&*store, key).unwrap(), key);
         }
         assert_eq!(store.len(), keys.len());
     }
@@ -70,11 +88,52 @@ fn keys_and_values_are_any_bytes() {
 #[test]
 fn a_value_that_was_read_survives_what_happens_to_its_key() {
     for store in stores() {
-        store.set(b"k", b"old");
+        set(&*store, b"k", b"old");
         let old = store.get(b"k").unwrap();
-        store.set(b"k", b"new");
-        assert!(store.del(b"k"));
-        assert_eq!(old.as_ref(), b"old");
+        assert!(!store.change_in_place(b"k", &mut |value| value.fill(b'x')));
+        set(&*store, b"k", b"new");
+        store.del(b"k");
+        assert_eq!(old.value(), b"old");
+    }
+}
+
+#[test]
+fn a_value_that_nobody_reads_is_changed_where_it_lies() {
+    for store in stores() {
+        set(&*store, b"k", b"old");
+        assert!(store.change_in_place(b"k", &mut |value| value.fill(b'x')));
+        assert_eq!(value(&*store, b"k").unwrap(), b"xxx");
+        assert!(!store.change_in_place(b"other", &mut |value| value.fill(b'x')));
+    }
+}
+
+#[test]
+fn only_what_has_expired_is_swept_and_it_is_counted_out() {
+    for store in stores() {
+        for n in 0..1000_u64 {
+            let expires = (n % 2 == 0).then_some(Timestamp(n));
+            store.set(Entry::new(&n.to_le_bytes(), b"v", expires));
+        }
+        assert_eq!((store.len(), store.expiring()), (1000, 500));
+        assert_eq!(sweep_all(&*store, Timestamp(499)), 250);
+        assert_eq!((store.len(), store.expiring()), (750, 250));
+        assert_eq!(sweep_all(&*store, Timestamp(499)), 0);
+        assert_eq!(sweep_all(&*store, Timestamp(u64::MAX)), 250);
+        assert_eq!((store.len(), store.expiring()), (500, 0));
+    }
+}
+
+#[test]
+fn an_emptied_store_holds_nothing_and_can_be_filled_again() {
+    for store in stores() {
+        for n in 0..3000_u64 {
+            store.set(Entry::new(&n.to_le_bytes(), b"v", Some(Timestamp(n))));
+        }
+        store.clear();
+        assert_eq!((store.len(), store.expiring()), (0, 0));
+        assert!(contents(&*store).is_empty());
+        set(&*store, b"k", b"v");
+        assert_eq!(store.len(), 1);
     }
 }
 
@@ -82,7 +141,7 @@ fn a_value_that_was_read_survives_what_happens_to_its_key() {
 fn walking_the_tables_meets_every_key_once() {
     for store in stores() {
         for n in 0..5000 {
-            store.set(format!("{n}").as_bytes(), b"v");
+            set(&*store, format!("{n}").as_bytes(), b"v");
         }
         assert_eq!(contents(&*store).len(), 5000);
         assert!(store.table(store.table_count()).is_empty());
@@ -92,23 +151,31 @@ fn walking_the_tables_meets_every_key_once() {
 #[test]
 fn readers_beside_the_writer_see_whole_values() {
     for store in stores() {
-        store.set(b"k", &[0; 300]);
+        set(&*store, b"k", &[0; 300]);
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             let readers = [0; 3].map(|_| {
                 scope.spawn(|| {
                     let mut reads = 0_u64;
                     while !done.load(Ordering::Relaxed) || reads == 0 {
-                        let value = store.get(b"k").expect("the key is never removed");
-                        let bytes = value.as_ref();
+                        let entry = store.get(b"k").expect("the key is never removed");
+                        let bytes = entry.value();
                         assert!(bytes.len() == 300 && bytes.iter().all(|b| *b == bytes[0]));
                         reads += 1;
                     }
                 })
             });
             for n in 0..3000_u32 {
-                store.set(b"k", &[n as u8; 300]);
-                store.set(format!("other {n}").as_bytes(), b"makes the tables grow");
+                if n % 3 == 0 {
+                    store.change_in_place(b"k", &mut |value| value.fill(n as u8));
+                } else {
+                    set(&*store, b"k", &[n as u8; 300]);
+                }
+                set(
+                    &*store,
+                    format!("other {n}").as_bytes(),
+                    b"makes the tables grow",
+                );
             }
             done.store(true, Ordering::Relaxed);
             for reader in readers {
@@ -120,15 +187,21 @@ fn readers_beside_the_writer_see_whole_values() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Set(Vec<u8>, Vec<u8>),
+    Set(Vec<u8>, Held),
     Del(Vec<u8>),
+    Sweep(Timestamp),
+    Clear,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let key = || prop::collection::vec(0_u8..4, 0..3);
+    let expires = prop::option::of((0..100_u64).prop_map(Timestamp));
+    let held = (prop::collection::vec(any::<u8>(), 0..200), expires);
     prop_oneof![
-        (key(), prop::collection::vec(any::<u8>(), 0..200)).prop_map(|(k, v)| Step::Set(k, v)),
-        key().prop_map(Step::Del),
+        8 => (key(), held).prop_map(|(key, held)| Step::Set(key, held)),
+        8 => key().prop_map(Step::Del),
+        2 => (0..100_u64).prop_map(|now| Step::Sweep(Timestamp(now))),
+        1 => Just(Step::Clear),
     ]
 }
 
@@ -136,18 +209,31 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     #[test]
-    fn any_history_leaves_what_it_leaves_in_a_plain_model(steps in prop::collection::vec(step(), 0..200)) {
+    fn any_history_leaves_what_it_leaves_in_a_plain_model(steps in prop::collection::vec(step(), 0..100)) {
         for store in stores() {
-            let mut model = BTreeMap::new();
+            let mut model: BTreeMap<Vec<u8>, Held> = BTreeMap::new();
             for step in &steps {
                 match step {
-                    Step::Set(key, value) => {
-                        store.set(key, value);
-                        model.insert(key.clone(), value.clone());
+                    Step::Set(key, (value, expires)) => {
+                        store.set(Entry::new(key, value, *expires));
+                        model.insert(key.clone(), (value.clone(), *expires));
                     }
-                    Step::Del(key) => prop_assert_eq!(store.del(key), model.remove(key).is_some()),
+                    Step::Del(key) => {
+                        prop_assert_eq!(store.del(key).is_some(), model.remove(key).is_some());
+                    }
+                    Step::Sweep(now) => {
+                        let before = model.len();
+                        model.retain(|_, (_, expires)| expires.is_none_or(|at| *now < at));
+                        prop_assert_eq!(sweep_all(&*store, *now), before - model.len());
+                    }
+                    Step::Clear => {
+                        store.clear();
+                        model.clear();
+                    }
                 }
                 prop_assert_eq!(store.len(), model.len());
+                let expiring = model.values().filter(|(_, expires)| expires.is_some());
+                prop_assert_eq!(store.expiring(), expiring.count());
             }
             prop_assert_eq!(contents(&*store), model);
         }

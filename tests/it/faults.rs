@@ -318,14 +318,12 @@ impl Client {
 
 /// What the log says, folded into a store of its own.
 fn folded(disk: &Disk) -> std::collections::BTreeMap<Vec<u8>, Vec<u8>> {
-    use postres::command::{Operation, apply};
-    let store = store::with_shards(1, 0);
-    for bytes in contents(disk) {
-        apply(
-            &*store,
-            Operation::decode(&bytes).unwrap(),
-            Default::default(),
-        );
+    use postres::command::{Applier, Operation};
+    let store: Arc<dyn store::InMemStore> = store::with_shards(1, 0).into();
+    let mut applier = Applier::new(Arc::clone(&store), Arc::default());
+    for (bytes, position) in contents(disk).iter().zip(1..) {
+        let operation = Operation::decode(bytes).unwrap();
+        applier.apply(&operation, position, Default::default());
     }
     contents_of(&*store)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use postres::command::Operation;
+use postres::command::{Operation, Rest};
 use postres::engine::{Batch, Engine};
 use postres::store::{self, InMemStore};
 use postres::wal::fs::StdFs;
@@ -36,8 +36,11 @@ fn batch(steps: &[Step]) -> Batch {
     let mut batch = Batch::default();
     for step in steps {
         batch.write(&match step {
-            Step::Set(key, value) => Operation::Set { key, value },
-            Step::Del(key) => Operation::Del { key },
+            Step::Set(key, value) => Operation::Set {
+                key,
+                value: Rest(value),
+            },
+            Step::Del(key) => Operation::Del { key: Rest(key) },
         });
     }
     batch

@@ -1,5 +1,6 @@
 //! Applying: the only code that changes the store.
 
+mod bit;
 mod expiry;
 mod key;
 mod number;
@@ -101,6 +102,13 @@ impl Applier {
             Operation::SetRange { key, offset, value } => self.set_range(key, offset, value.0),
             Operation::IncrBy { key, by } => self.incr_by(key, by),
             Operation::IncrByFloat { key, by } => self.incr_by_float(key, by.0),
+            Operation::SetBit { key, offset, on } => self.set_bit(key, offset, on),
+            Operation::BitOp {
+                combine,
+                destination,
+                ref sources,
+            } => self.bit_op(combine, destination, sources),
+            Operation::BitField { key, ref steps } => self.bit_field(key, steps),
             Operation::Expire { key, at, condition } => self.expire(key, at, condition),
             Operation::Persist { key } => self.persist(key.0),
             Operation::Rename { from, to } => self.rename(from, to),
@@ -181,7 +189,6 @@ impl Applier {
     }
 
     /// Changes a value where it lies, its length staying as it is, if that can be done.
-    #[expect(dead_code, reason = "SETBIT and SETRANGE are about to use it")]
     fn change_in_place(&mut self, key: &[u8], change: &mut dyn FnMut(&mut [u8])) -> bool {
         let changed = self.store.change_in_place(key, change);
         if changed {

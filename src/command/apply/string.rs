@@ -104,25 +104,28 @@ impl Applier {
     }
 
     pub(super) fn set_range(&mut self, key: &[u8], offset: u64, value: &[u8]) -> Reply {
-        let old = self.get(key);
-        let old_value = old.as_ref().map_or(&[][..], Entry::value);
+        let old_len = self.get(key).map_or(0, |entry| entry.value().len());
         if value.is_empty() {
-            return count(old_value.len());
+            return count(old_len);
         }
-        let end = usize::try_from(offset)
-            .unwrap_or(usize::MAX)
-            .saturating_add(value.len());
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let end = start.saturating_add(value.len());
         if end > MAX_VALUE_LEN {
             return Reply::Error(error(TOO_LONG));
         }
-        let mut new = Vec::with_capacity(end.max(old_value.len()));
-        new.extend_from_slice(old_value);
-        if new.len() < end {
-            new.resize(end, 0);
+        let mut write = |whole: &mut [u8]| {
+            if let Some(place) = whole.get_mut(start..end) {
+                place.copy_from_slice(value);
+            }
+        };
+        if end <= old_len && self.change_in_place(key, &mut write) {
+            return count(old_len);
         }
-        if let Some(place) = new.get_mut(end - value.len()..end) {
-            place.copy_from_slice(value);
-        }
+        let old = self.get(key);
+        let mut new = Vec::with_capacity(end.max(old_len));
+        new.extend_from_slice(old.as_ref().map_or(&[], Entry::value));
+        new.resize(end.max(old_len), 0);
+        write(&mut new);
         let expires = old.as_ref().and_then(Entry::expires);
         self.put(Entry::new(key, &new, expires));
         count(new.len())

@@ -35,8 +35,23 @@ impl FieldType {
             _ => return None,
         };
         let bits = u32::try_from(number::parse_i64(bits)?).ok()?;
+        Self::new(signed, bits)
+    }
+
+    /// The type of this width, if there is one.
+    pub fn new(signed: bool, bits: u32) -> Option<Self> {
         let most = if signed { 64 } else { 63 };
         (1..=most).contains(&bits).then_some(Self { signed, bits })
+    }
+
+    /// Whether its numbers have a sign.
+    pub fn is_signed(self) -> bool {
+        self.signed
+    }
+
+    /// Its width.
+    pub fn bits(self) -> u32 {
+        self.bits
     }
 
     /// The last bit of a field at `offset`.
@@ -139,7 +154,10 @@ pub fn get(value: &[u8], field: FieldType, offset: u64) -> i64 {
 /// Puts `number` into the field and returns what it held, or does nothing and returns `None` if the
 /// number does not fit and `overflow` is [`Overflow::Fail`].
 ///
-/// An unsigned field takes a negative number for one that is too large.
+/// An unsigned field takes a negative number for one that is too large. A signed field takes a number
+/// that is too low for what it is. In Valkey, [`Overflow::Sat`] stores the highest number of the type
+/// instead, if what is to be stored lies further below that than an [`i64`] can tell: -2^63 in an i8
+/// becomes 127 there, and -128 here, as documented.
 ///
 /// The value grows as [`grow`] does it, if it must and only if something is stored.
 pub fn set(
@@ -327,6 +345,13 @@ mod tests {
         );
         assert_eq!(set(&mut value, i64_, 0, -1, Overflow::Fail), Some(i64::MIN));
         assert_eq!(get(&value, i64_, 0), -1);
+    }
+
+    #[test]
+    fn the_lowest_number_saturates_to_the_lowest_of_the_type() {
+        let mut value = vec![0];
+        set(&mut value, field("i8"), 0, i64::MIN, Overflow::Sat);
+        assert_eq!(get(&value, field("i8"), 0), -128);
     }
 
     #[test]

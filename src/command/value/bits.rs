@@ -49,10 +49,15 @@ pub fn get(value: &[u8], offset: u64) -> bool {
 pub fn set(value: &mut Vec<u8>, offset: u64, bit: bool) -> bool {
     grow(value, offset);
     let before = get(value, offset);
+    change(value, offset, bit);
+    before
+}
+
+/// Makes the bit at `offset` this one, if the value has so many.
+pub fn change(value: &mut [u8], offset: u64, bit: bool) {
     if let Some(byte) = value.get_mut((offset / 8) as usize) {
         *byte = (*byte & !mask(offset)) | if bit { mask(offset) } else { 0 };
     }
-    before
 }
 
 /// Appends zeros until there is a bit at `offset`.

@@ -216,7 +216,7 @@ fn shifted_up(number: u64, by: u32) -> String {
 
 /// The float nearest to a number; `None` if that is infinity, or 0 while the number is not 0.
 ///
-/// A number that is inexact has at least 66 bits, so what is missing is behind the first bit that
+/// A number that is inexact has at least 65 bits, so what is missing is behind the first bit that
 /// is cut off, where it only matters that it is not 0.
 fn round(number: Leading) -> Option<Magnitude> {
     let Leading {
@@ -366,4 +366,207 @@ fn parse_exponent(text: &[u8]) -> Option<i32> {
         )
     })?;
     Some(if negative { -exponent } else { exponent })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sum(value: &str, by: &str) -> Result<String, FloatError> {
+        increment(value.as_bytes(), by.as_bytes())
+    }
+
+    fn shown(text: &str) -> Option<String> {
+        Float::parse(text.as_bytes()).map(Float::to_text)
+    }
+
+    #[test]
+    fn every_answer_that_was_recorded_from_valkey_is_given() {
+        let lines = include_str!("float_corpus.txt").lines();
+        let mut checked = 0;
+        for line in lines.filter(|line| !line.starts_with('#')) {
+            let [value, by, recorded] = *line.split(' ').collect::<Vec<_>>() else {
+                panic!("{line}");
+            };
+            let expected = match recorded {
+                "invalid" => Err(FloatError::Invalid),
+                "not-finite" => Err(FloatError::NotFinite),
+                text => Ok(text.to_owned()),
+            };
+            assert_eq!(sum(value, by), expected, "{line}");
+            checked += 1;
+        }
+        assert!(checked > 400, "{checked} lines");
+    }
+
+    #[test]
+    fn white_space_and_empty_texts_are_refused() {
+        for text in [
+            "", " ", " 1", "1 ", "\t1", "1\n", "\x0b1", "1\0", "\0", "1 2",
+        ] {
+            assert_eq!(sum(text, "0"), Err(FloatError::Invalid), "{text:?}");
+            assert_eq!(sum("0", text), Err(FloatError::Invalid), "{text:?}");
+        }
+        assert_eq!(Float::parse(b"\xff"), None);
+        assert_eq!(Float::parse("\u{661}".as_bytes()), None);
+    }
+
+    #[test]
+    fn a_text_over_the_limit_is_refused_whatever_it_says() {
+        assert_eq!(shown(&("0".repeat(MAX_TEXT_LEN - 1) + "1")).unwrap(), "1");
+        assert_eq!(shown(&("0".repeat(MAX_TEXT_LEN) + "1")), None);
+        assert_eq!(
+            shown(&("0.".to_owned() + &"3".repeat(MAX_TEXT_LEN - 2))).unwrap(),
+            "0.33333333333333333"
+        );
+    }
+
+    #[test]
+    fn an_invalid_value_is_reported_ahead_of_an_infinite_sum() {
+        assert_eq!(sum("inf", "x"), Err(FloatError::Invalid));
+        assert_eq!(sum("x", "inf"), Err(FloatError::Invalid));
+        assert_eq!(
+            FloatError::Invalid.to_string(),
+            "value is not a valid float"
+        );
+        assert_eq!(
+            FloatError::NotFinite.to_string(),
+            "increment would produce NaN or Infinity"
+        );
+    }
+
+    #[test]
+    fn the_largest_floats_are_printed_in_full() {
+        let text = shown("1e4931").unwrap();
+        assert_eq!(text.len(), 4932);
+        assert!(text.starts_with("100000000000000000000601894938"), "{text}");
+        assert!(text.ends_with("188662272"), "{text}");
+        let largest = format!("0x{}p16320", "f".repeat(16));
+        assert!(
+            shown(&largest)
+                .unwrap()
+                .starts_with("118973149535723176502")
+        );
+        assert_eq!(
+            shown(&format!("0x{}.7p16320", "f".repeat(16))),
+            shown(&largest)
+        );
+        assert_eq!(shown(&format!("0x{}.8p16320", "f".repeat(16))), None);
+        assert_eq!(sum(&largest, "0x1p16319"), Err(FloatError::NotFinite));
+        assert_eq!(
+            sum(&largest, "0x1p16318").unwrap(),
+            shown(&largest).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_tie_goes_to_the_even_neighbour_and_anything_more_breaks_it() {
+        // With 65 bits, the last one is half of what a significand can tell.
+        assert_eq!(
+            shown("18446744073709551617").unwrap(),
+            "18446744073709551616"
+        );
+        assert_eq!(
+            shown("18446744073709551619").unwrap(),
+            "18446744073709551620"
+        );
+        assert_eq!(
+            shown("18446744073709551617.0000000000000000000000000000000000000001").unwrap(),
+            "18446744073709551618"
+        );
+        assert_eq!(
+            shown("0x10000000000000001.000000000000000000000000000000000000001").unwrap(),
+            "18446744073709551618"
+        );
+        // What is subtracted may be far below the last bit and still decide.
+        assert_eq!(
+            sum("18446744073709551616", "1").unwrap(),
+            "18446744073709551616"
+        );
+        assert_eq!(
+            sum("18446744073709551616", "1.0000000000000000001").unwrap(),
+            "18446744073709551618"
+        );
+        assert_eq!(
+            sum("18446744073709551618", "-1.0000000000000000001").unwrap(),
+            "18446744073709551616"
+        );
+        assert_eq!(
+            sum("18446744073709551616", "-1e-4940").unwrap(),
+            "18446744073709551616"
+        );
+        // A printed tie, behind the 17th digit.
+        assert_eq!(shown("0x1p-18").unwrap(), "0.00000381469726562");
+        assert_eq!(shown("0x3p-18").unwrap(), "0.00001144409179688");
+    }
+
+    #[test]
+    fn the_longest_and_most_extreme_texts_take_little_time() {
+        let started = Instant::now();
+        let ones = "1".repeat(5000);
+        for text in [
+            format!("{ones}e-5000"),
+            format!("0.{ones}e-4000"),
+            format!("0.{}1e{}", "0".repeat(5000), "9".repeat(100)),
+            format!("{ones}e-99999999999999999999"),
+            format!("0x{ones}p-16000"),
+            "1e4931".to_owned(),
+            "1e-4949".to_owned(),
+            "1e999999999".to_owned(),
+            "1e-999999999".to_owned(),
+            "0x1p-2147483648".to_owned(),
+            "0x1p2147483648".to_owned(),
+        ] {
+            let _ = sum(&text, &text);
+        }
+        assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    proptest! {
+        #[test]
+        fn integers_of_64_bits_are_exact(a in any::<i64>(), b in any::<u32>()) {
+            prop_assert_eq!(shown(&a.to_string()).unwrap(), a.to_string());
+            let exact = i128::from(a) + i128::from(b);
+            prop_assert_eq!(sum(&a.to_string(), &b.to_string()).unwrap(), exact.to_string());
+        }
+
+        #[test]
+        fn a_float_is_the_nearest_to_its_text(mantissa: u64, exponent in -300..280_i32) {
+            // Rounded a second time, to the 53 bits of what the standard library reads, it may
+            // differ from that in the last bit.
+            let text = format!("{mantissa}e{exponent}");
+            let Float { magnitude: Magnitude::Finite { significand, exponent }, .. } =
+                Float::parse(text.as_bytes()).unwrap() else { panic!("{text}") };
+            let expected: f64 = text.parse().unwrap();
+            // Two factors, since 2 to the power of the whole exponent may not be an f64.
+            let half = exponent / 2;
+            let found = significand as f64 * 2_f64.powi(half) * 2_f64.powi(exponent - half);
+            prop_assert!((found - expected).abs() <= expected * f64::EPSILON, "{found} {expected}");
+        }
+
+        #[test]
+        fn what_is_printed_reads_back_and_prints_the_same(
+            a in "-?[0-9]{1,2}(\\.[0-9]{1,17})?",
+            b in "-?[0-9]{1,12}(\\.[0-9]{1,8})?(e-?[0-9])?",
+        ) {
+            let text = sum(&a, &b).unwrap();
+            prop_assert_eq!(sum(&b, &a).unwrap(), text.clone());
+            prop_assert_eq!(shown(&text).unwrap(), text);
+        }
+
+        #[test]
+        fn no_text_stops_it(text in "[-+]?(0x)?[0-9a-f.]{0,30}([ep][-+]?[0-9]{0,12})?", other: String) {
+            let _ = sum(&text, &other);
+            let _ = sum(&text, &text);
+        }
+
+        #[test]
+        fn no_bytes_stop_it(bytes: Vec<u8>) {
+            let _ = increment(&bytes, &bytes);
+        }
+    }
 }

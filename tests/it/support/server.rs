@@ -49,7 +49,16 @@ impl Server {
                     max_connections: 100,
                     shutdown_timeout: Duration::from_secs(5),
                 };
-                server::run(vec![listener], Arc::new(engine), running, limits, token).await
+                let settings = Arc::default();
+                server::run(
+                    vec![listener],
+                    Arc::new(engine),
+                    running,
+                    limits,
+                    settings,
+                    token,
+                )
+                .await
             })
         });
         Self {
