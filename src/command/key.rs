@@ -348,8 +348,13 @@ fn keys(view: &View<'_>, args: &[&[u8]]) -> Reply {
     let pattern = first(args);
     let tables = 0..view.store().table_count();
     let entries = tables.flat_map(|table| live_entries(view, table));
-    let matching = entries.filter(|entry| glob::matches(pattern, entry.key()));
+    let matching = entries.filter(|entry| matches(pattern, entry.key()));
     Reply::Array(matching.map(|entry| key(&entry)).collect())
+}
+
+/// Every key matches a lone star, the empty one too, which a star elsewhere does not.
+fn matches(pattern: &[u8], key: &[u8]) -> bool {
+    pattern == b"*" || glob::matches(pattern, key)
 }
 
 /// A step of a walk over all keys. The cursor is the number of the next table; a key stays in its
@@ -385,7 +390,7 @@ fn scan(view: &View<'_>, args: &[&[u8]]) -> Result<Reply, ErrorReply> {
     while table < tables && seen < wanted {
         for entry in live_entries(view, table) {
             seen += 1;
-            if any_type && pattern.is_none_or(|pattern| glob::matches(pattern, entry.key())) {
+            if any_type && pattern.is_none_or(|pattern| matches(pattern, entry.key())) {
                 found.push(key(&entry));
             }
         }

@@ -319,7 +319,7 @@ fn the_environment_sets_what_no_flag_does() {
     assert_eq!(only.request("SET a 1"), "+OK");
     assert_eq!(
         server.connect().reply(),
-        "-ERR max number of clients reached"
+        "-ERR max number of clients reached\r"
     );
     assert!(server.stderr().lines().all(|line| line.starts_with('{')));
     let segment = dir.path().join("from_env/log.00000000000000000001.segment");

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::client::{Client, assert_same_bytes};
 use crate::support::process::{Server, binary_with_open_files, eventually, segments, with_log};
 
-const TOO_MANY: &str = "-ERR max number of clients reached";
+const TOO_MANY: &str = "-ERR max number of clients reached\r";
 
 #[test]
 fn twenty_clients_at_once_each_get_the_replies_to_their_own_requests() {

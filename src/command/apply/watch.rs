@@ -4,7 +4,7 @@
 //! [`super::recent`]). It is not part of what is folded from the log, and nothing that is applied
 //! depends on it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 pub struct Watches {
     /// How many there are, so that a change costs nothing where there are none.
     count: AtomicUsize,
-    keys: Mutex<HashMap<Box<[u8]>, Vec<Arc<AtomicBool>>>>,
+    keys: Mutex<BTreeMap<Box<[u8]>, Vec<Arc<AtomicBool>>>>,
     /// The position up to which everything was applied.
     applied: AtomicU64,
 }
