@@ -261,7 +261,8 @@ pub(super) static COMMANDS: &[Spec] = &[
         required: &["key1", "key2"],
         optional: "[LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]",
         summary: "the longest common subsequence of two values",
-        run: Run::ReadWhole(|view, args| or_error(find_lcs(view, args))),
+        // It may take a second: nobody is held up meanwhile.
+        run: Run::Read(|view, args| or_error(find_lcs(view, args))),
         ..ROW
     },
 ];
@@ -485,13 +486,9 @@ fn find_lcs(view: &View<'_>, args: &[&[u8]]) -> Result<Reply, ErrorReply> {
             "ERR If you want both the length and indexes, please just use IDX.",
         ));
     }
-    let entries = [key1, key2].map(|key| view.get(key));
-    let [a, b] = [0, 1].map(|n| {
-        entries
-            .get(n)
-            .and_then(Option::as_ref)
-            .map_or(&[][..], Entry::value)
-    });
+    let (first, second) = view.pair(key1, key2);
+    let a = first.as_ref().map_or(&[][..], Entry::value);
+    let b = second.as_ref().map_or(&[][..], Entry::value);
     let too_large = |error: lcs::TooLarge| ErrorReply::Other(format!("ERR {error}").into());
     if only_length {
         return Ok(count(lcs::length(a, b).map_err(too_large)?));

@@ -41,6 +41,26 @@ impl<'a> View<'a> {
         self.is_live(&entry).then_some(entry)
     }
 
+    /// The entries of two keys as they were at one moment, without holding up who changes them:
+    /// if the first is still the same after the second was read, it was there at that time, too.
+    /// An entry that is held is not changed where it lies, and no other takes its place in memory.
+    pub fn pair(&self, first: &[u8], second: &[u8]) -> (Option<Entry>, Option<Entry>) {
+        let mut one = self.get(first);
+        loop {
+            let two = self.get(second);
+            let again = self.get(first);
+            let same = match (&one, &again) {
+                (Some(one), Some(again)) => one.is_same(again),
+                (None, None) => true,
+                _ => false,
+            };
+            if same {
+                return (one, two);
+            }
+            one = again;
+        }
+    }
+
     /// Whether an entry of this store has not expired.
     ///
     /// A client that was told that a key is gone must not see it come back. So the clock is moved

@@ -60,6 +60,11 @@ impl Entry {
         self.expires().is_none_or(|at| now < at)
     }
 
+    /// Whether both are the very same entry, not only equal ones.
+    pub fn is_same(&self, other: &Self) -> bool {
+        std::ptr::eq(self.bytes.slice.as_ptr(), other.bytes.slice.as_ptr())
+    }
+
     /// Bytes of memory that it takes, the pointer in its table included.
     pub fn memory(&self) -> usize {
         const COUNT_AND_LEN: usize = 2 * size_of::<usize>();
