@@ -28,6 +28,10 @@ test *names:
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
 
+# Writes docs/commands.md anew from the table of commands.
+commands:
+    POSTRES_WRITE_DOCS=1 cargo test --locked --test it the_page_of_commands
+
 # Licences, banned crates and sources of everything that is compiled in.
 deny:
     cargo deny --locked check licenses bans sources

@@ -44,6 +44,8 @@ impl<'a> View<'a> {
     /// The entries of two keys as they were at one moment, without holding up who changes them:
     /// if the first is still the same after the second was read, it was there at that time, too.
     /// An entry that is held is not changed where it lies, and no other takes its place in memory.
+    /// Where the first is absent this says nothing of the second; to LCS, its one user, that is all
+    /// the same then.
     pub fn pair(&self, first: &[u8], second: &[u8]) -> (Option<Entry>, Option<Entry>) {
         let mut one = self.get(first);
         loop {

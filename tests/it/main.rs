@@ -19,6 +19,7 @@ mod cli;
 mod connections;
 mod crash;
 mod disk;
+mod docs;
 mod faults;
 mod history;
 mod protocol;
