@@ -38,7 +38,20 @@ impl<'a> View<'a> {
     /// The entry of `key`, if it has not expired.
     pub fn get(&self, key: &[u8]) -> Option<Entry> {
         let entry = self.store.get(key)?;
-        self.is_live(&entry).then_some(entry)
+        match self.moment {
+            _ if entry.expires().is_none() => Some(entry),
+            Moment::Frame(time) => entry.is_live(time).then_some(entry),
+            Moment::Clock(clock) if entry.is_live(clock.now()) => Some(entry),
+            Moment::Clock(clock) => {
+                let time = clock.expiry_time();
+                self.store.get(key).filter(|entry| entry.is_live(time))
+            }
+        }
+    }
+
+    /// Whether an entry that was just taken from this store has not expired.
+    pub fn is_live(&self, entry: &Entry) -> bool {
+        entry.expires().is_none() || self.get(entry.key()).is_some()
     }
 
     /// The entries of two keys as they were at one moment, without holding up who changes them:
@@ -61,24 +74,6 @@ impl<'a> View<'a> {
             }
             one = again;
         }
-    }
-
-    /// Whether an entry of this store has not expired.
-    ///
-    /// A client that was told that a key is gone must not see it come back. So the clock is moved
-    /// to the time of that answer: every frame from here on has that time or a later one.
-    pub fn is_live(&self, entry: &Entry) -> bool {
-        if entry.expires().is_none() {
-            return true;
-        }
-        let now = self.time();
-        let live = entry.is_live(now);
-        if let Moment::Clock(clock) = self.moment
-            && !live
-        {
-            clock.raise(now);
-        }
-        live
     }
 
     /// What time it is.

@@ -84,18 +84,21 @@ impl State {
     /// Carries out a batch where no log is kept.
     pub(super) fn apply_unlogged(&self, operations: &[u8], steps: Vec<Step>) -> Vec<Reply> {
         let mut applier = self.applier.write();
+        self.clock.begin_write();
         let place = Place {
             position: self.watches.applied() + 1,
             time: self.clock.now(),
         };
-        self.clock.raise(place.time);
+        self.clock.begin_frame(place.time);
         let mut batched = Batched::new(operations, steps, place);
-        std::iter::from_fn(|| batched.next(&mut applier)).collect()
+        let replies = std::iter::from_fn(|| batched.next(&mut applier)).collect();
+        self.clock.end_writes(1);
+        replies
     }
 
     /// Carries out a group in one go, and returns the replies of all its steps.
     pub(super) fn apply_alone(&self, group: Group<Ticket>) -> Vec<Reply> {
-        let mut replies = Vec::new();
+        let (mut replies, count) = (Vec::new(), group.submissions.len());
         let (mut place, error) = self.place_of(&group.outcome);
         for submission in group.submissions {
             let steps = submission.ticket.steps;
@@ -108,6 +111,7 @@ impl State {
             let mut applier = self.applier.write();
             replies.extend(std::iter::from_fn(|| batched.next(&mut applier)));
         }
+        self.clock.end_writes(count);
         replies
     }
 
@@ -115,8 +119,7 @@ impl State {
     fn place_of(&self, outcome: &Result<Position, AppendError>) -> (Place, Option<AppendError>) {
         match outcome {
             Ok(Position { lsn, time }) => {
-                // Nobody reads at an earlier time than that of what is in the store.
-                self.clock.raise(*time);
+                self.clock.begin_frame(*time);
                 let place = Place {
                     position: lsn.0,
                     time: *time,
@@ -143,6 +146,7 @@ pub(super) async fn apply_groups(
     let mut budget = STEPS_PER_TURN;
     while let Some(group) = groups.recv().await {
         let (mut place, error) = state.place_of(&group.outcome);
+        let count = group.submissions.len();
         for submission in group.submissions {
             let Ticket {
                 steps,
@@ -164,6 +168,7 @@ pub(super) async fn apply_groups(
             // The client may have gone; its writes are durable all the same.
             let _ = answer.send(replies);
         }
+        state.clock.end_writes(count);
         unapplied.fetch_sub(1, Ordering::Release);
     }
 }

@@ -206,6 +206,7 @@ impl Engine {
             count,
             ticket,
         };
+        self.state.clock().begin_write();
         let submission = match self.commit_here(submission) {
             Ok(replies) => return Ok(replies),
             Err(submission) => submission,
