@@ -22,6 +22,7 @@ mod disk;
 mod docs;
 mod faults;
 mod history;
+mod large;
 mod protocol;
 mod reads;
 mod recovery;
