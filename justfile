@@ -28,6 +28,14 @@ test *names:
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
 
+# The same commands to this server and to Valkey, which is installed below target/.
+differential:
+    POSTRES_VALKEY="$(.ci/valkey)" cargo test --locked --test it differential -- --ignored --nocapture
+
+# Real clients of seven kinds against the server; `--only python` runs one, a program or an address may follow.
+clients *args:
+    tests/clients/run {{ args }}
+
 # Writes docs/commands.md anew from the table of commands.
 commands:
     POSTRES_WRITE_DOCS=1 cargo test --locked --test it the_page_of_commands

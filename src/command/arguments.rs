@@ -19,6 +19,17 @@ pub(crate) fn integer(arg: &[u8]) -> Result<i64, ErrorReply> {
     parse_i64(arg).ok_or_else(|| error(NOT_AN_INTEGER))
 }
 
+/// The argument as the number of a database. There is one, 0.
+pub(crate) fn database(arg: &[u8]) -> Result<(), ErrorReply> {
+    match i32::try_from(integer(arg)?) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(error("ERR DB index is out of range")),
+        Err(_) => Err(error(
+            "ERR value is out of range, value must between -2147483648 and 2147483647",
+        )),
+    }
+}
+
 /// Whether an argument is this word, in any case.
 pub(crate) fn is_word(arg: &[u8], word: &str) -> bool {
     arg.eq_ignore_ascii_case(word.as_bytes())
@@ -50,10 +61,14 @@ pub(super) fn expiry(
     command: &'static str,
 ) -> Result<Deadline, ErrorReply> {
     match deadline(arg, unit, absolute, command)? {
-        Deadline::In(..=0) | Deadline::At(..=0) => Err(invalid_expire_time(command)),
+        Deadline::In(..=0 | FOREVER..) | Deadline::At(..=0) => Err(invalid_expire_time(command)),
         deadline => Ok(deadline),
     }
 }
+
+/// Milliseconds that leave no room for the time of day, which they are added to. Apply refuses what
+/// does not fit; this is for an error that names the command.
+pub(super) const FOREVER: i64 = i64::MAX - 2_000_000_000_000;
 
 /// A deadline, whether or not it has passed.
 pub(super) fn deadline(

@@ -1,6 +1,6 @@
 //! Expiries: rows, arguments, reads.
 
-use super::arguments::{self, Unit, deadline, first, is_word};
+use super::arguments::{self, FOREVER, Unit, deadline, first, is_word};
 use super::operation::{Deadline, ExpireCondition, Operation, Rest};
 use super::spec::{Flags, Group, Keys, Run, Spec};
 use super::{Command, Reply, View, error};
@@ -129,9 +129,6 @@ fn expire<'a>(
     }
     Ok(Command::Write(Operation::Expire { key, at, condition }))
 }
-
-/// Milliseconds that no time of day leaves room for.
-const FOREVER: i64 = i64::MAX - (1 << 40);
 
 fn condition(options: &[&[u8]]) -> Result<ExpireCondition, ErrorReply> {
     let (mut unset, mut set, mut later, mut earlier) = (false, false, false, false);

@@ -1,6 +1,6 @@
 //! Keys: rows, arguments, reads.
 
-use super::arguments::{self, first, integer, is_word, or_error};
+use super::arguments::{self, database, first, integer, is_word, or_error};
 use super::operation::{Operation, Rest};
 use super::spec::{Flags, Group, Keys, Run, Spec};
 use super::value::{glob, number::parse_i64};
@@ -205,7 +205,11 @@ static OBJECT: &[Spec] = &[
     Spec {
         name: "OBJECT|ENCODING",
         summary: "the encoding that Redis would have chosen for a value",
-        run: Run::Read(|view, args| object(view, args, |entry| Reply::Status(encoding(entry)))),
+        run: Run::Read(|view, args| {
+            object(view, args, |entry| {
+                Reply::Bytes(encoding(entry).as_bytes().to_vec())
+            })
+        }),
         ..OBJECT_ROW
     },
     Spec {
@@ -291,10 +295,7 @@ fn copy<'a>(args: &'a [&'a [u8]]) -> Result<Command<'a>, ErrorReply> {
         if is_word(option, "REPLACE") {
             replace = true;
         } else if is_word(option, "DB") {
-            let db = rest.next().ok_or_else(syntax)?;
-            if integer(db)? != 0 {
-                return Err(error("ERR DB index is out of range"));
-            }
+            database(rest.next().ok_or_else(syntax)?)?;
         } else {
             return Err(syntax());
         }
@@ -357,19 +358,25 @@ fn matches(pattern: &[u8], key: &[u8]) -> bool {
     pattern == b"*" || glob::matches(pattern, key)
 }
 
+/// Types that there are, though not here: no key has one.
+const OTHER_TYPES: &[&str] = &["list", "set", "zset", "hash", "stream"];
+
 /// A step of a walk over all keys. The cursor is the number of the next table; a key stays in its
 /// table for as long as the server runs, so that one that is there throughout is met just once.
 fn scan(view: &View<'_>, args: &[&[u8]]) -> Result<Reply, ErrorReply> {
     let syntax = || arguments::syntax("SCAN");
     let (cursor, options) = args.split_first().ok_or_else(syntax)?;
+    let cursor = cursor.trim_ascii_start();
     let cursor: u64 = std::str::from_utf8(cursor)
         .ok()
-        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
         .and_then(|text| text.parse().ok())
         .ok_or_else(|| error("ERR invalid cursor"))?;
     let (mut pattern, mut wanted, mut any_type) = (None, 10, true);
     let mut rest = options.iter();
     while let Some(option) = rest.next() {
+        if is_word(option, "NOVALUES") {
+            return Err(error("ERR NOVALUES option can only be used in HSCAN"));
+        }
         let argument = rest.next().ok_or_else(syntax)?;
         if is_word(option, "COUNT") {
             wanted = integer(argument)?;
@@ -380,6 +387,12 @@ fn scan(view: &View<'_>, args: &[&[u8]]) -> Result<Reply, ErrorReply> {
             pattern = Some(*argument);
         } else if is_word(option, "TYPE") {
             any_type = is_word(argument, "string");
+            if !any_type && !OTHER_TYPES.iter().any(|name| is_word(argument, name)) {
+                let name = String::from_utf8_lossy(argument);
+                return Err(ErrorReply::Other(
+                    format!("ERR unknown type name '{name}'").into(),
+                ));
+            }
         } else {
             return Err(syntax());
         }
@@ -410,23 +423,24 @@ fn object(view: &View<'_>, args: &[&[u8]], tell: impl FnOnce(&Entry) -> Reply) -
 
 /// Redis keeps numbers as such, and short values in one allocation with their object.
 fn encoding(entry: &Entry) -> &'static str {
-    const LONGEST_EMBEDDED: usize = 44;
+    const LONGEST_EMBEDDED: usize = 112;
     match entry.value() {
         value if parse_i64(value).is_some() => "int",
-        value if value.len() <= LONGEST_EMBEDDED => "embstr",
+        value if entry.key().len() + value.len() <= LONGEST_EMBEDDED => "embstr",
         _ => "raw",
     }
 }
 
 fn memory_usage(view: &View<'_>, args: &[&[u8]]) -> Result<Reply, ErrorReply> {
-    match *args {
-        [_, _] => {}
-        [_, _, option, samples] if is_word(option, "SAMPLES") => {
-            if integer(samples)? < 0 {
-                return Err(arguments::syntax("MEMORY"));
-            }
+    let syntax = || arguments::syntax("MEMORY");
+    let (samples, left) = args.get(2..).unwrap_or_default().as_chunks();
+    for [option, count] in samples {
+        if !is_word(option, "SAMPLES") || integer(count)? < 0 {
+            return Err(syntax());
         }
-        _ => return Err(arguments::syntax("MEMORY")),
+    }
+    if !left.is_empty() {
+        return Err(syntax());
     }
     Ok(object(view, args, |entry| count(entry.memory())))
 }

@@ -28,7 +28,7 @@ mod view;
 
 pub use apply::Applier;
 pub use apply::watch::{Watch, Watches};
-pub(crate) use arguments::{integer, is_word, syntax};
+pub(crate) use arguments::{database, integer, is_word, syntax};
 pub use bitfield::{FieldAction, FieldStep};
 pub use operation::{
     BadOperation, BitCombine, Condition, Deadline, ExpireCondition, Expiry, Operation, Rest,

@@ -291,7 +291,13 @@ fn set<'a>(args: &'a [&'a [u8]]) -> Result<Command<'a>, ErrorReply> {
     let mut rest = options.iter().copied();
     while let Some(option) = rest.next() {
         if let Some(found) = condition_option(option, &mut rest) {
-            if condition.replace(found?).is_some() {
+            // The same one twice is once; but not two values to compare with.
+            let found = found?;
+            let again = matches!(found, Condition::Absent | Condition::Present);
+            if condition
+                .replace(found)
+                .is_some_and(|before| before != found || !again)
+            {
                 return Err(syntax());
             }
         } else if is_word(option, "GET") {
@@ -301,7 +307,11 @@ fn set<'a>(args: &'a [&'a [u8]]) -> Result<Command<'a>, ErrorReply> {
                 Lifetime::Fixed(_) => None,
                 Lifetime::Given(..) => Some(rest.next().ok_or_else(syntax)?),
             };
-            if lifetime.replace((found, argument)).is_some() {
+            // Of the same one twice, the last counts.
+            if lifetime
+                .replace((found, argument))
+                .is_some_and(|(before, _)| before != found)
+            {
                 return Err(syntax());
             }
         } else {
@@ -335,7 +345,7 @@ fn condition_option<'a>(
 }
 
 /// An option that says what becomes of an expiry.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Lifetime {
     /// By itself.
     Fixed(Expiry),
@@ -393,26 +403,33 @@ fn set_for<'a>(
 
 fn get_ex<'a>(args: &'a [&'a [u8]]) -> Result<Command<'a>, ErrorReply> {
     let syntax = || arguments::syntax("GETEX");
-    let (key, option, argument) = match *args {
-        [_] => {
-            return Ok(Command::Read {
-                run: |view, args| {
-                    let entry = view.get(first(args));
-                    entry.map_or(Reply::Nil(Absence::Key { command: "GETEX" }), value)
-                },
-                args,
-                whole: false,
-            });
-        }
-        [key, option] => (key, option, None),
-        [key, option, argument] => (key, option, Some(argument)),
-        _ => return Err(syntax()),
-    };
-    let found = lifetime_option(option, "PERSIST", Expiry::Never).ok_or_else(syntax)?;
-    if matches!(found, Lifetime::Given(..)) != argument.is_some() {
-        return Err(syntax());
+    let (key, options) = args.split_first().ok_or_else(syntax)?;
+    if options.is_empty() {
+        return Ok(Command::Read {
+            run: |view, args| {
+                let entry = view.get(first(args));
+                entry.map_or(Reply::Nil(Absence::Key { command: "GETEX" }), value)
+            },
+            args,
+            whole: false,
+        });
     }
-    let expiry = lifetime_of(Some((found, argument)), "GETEX")?.unwrap_or(Expiry::Keep);
+    let mut lifetime = None;
+    let mut rest = options.iter().copied();
+    while let Some(option) = rest.next() {
+        let found = lifetime_option(option, "PERSIST", Expiry::Never).ok_or_else(syntax)?;
+        let argument = match found {
+            Lifetime::Fixed(_) => None,
+            Lifetime::Given(..) => Some(rest.next().ok_or_else(syntax)?),
+        };
+        if lifetime
+            .replace((found, argument))
+            .is_some_and(|(before, _)| before != found)
+        {
+            return Err(syntax());
+        }
+    }
+    let expiry = lifetime_of(lifetime, "GETEX")?.unwrap_or(Expiry::Keep);
     write(Operation::GetEx { key, expiry })
 }
 

@@ -62,32 +62,33 @@ pub fn find(request: &[&[u8]], dialect: Dialect) -> Result<&'static Spec, ErrorR
 }
 
 fn unknown(request: &[&[u8]]) -> ErrorReply {
-    let quoted = |word: &[u8], room: usize| {
-        let shown = word.get(..word.len().min(room)).unwrap_or_default();
-        format!("'{}'", one_line(shown))
-    };
     let (name, args) = request.split_first().unwrap_or((&(&[] as &[u8]), &[]));
-    let mut preview = format!("{}, with args beginning with: ", quoted(name, PREVIEW_LEN));
-    let before = preview.len();
+    let mut preview = format!("'{}', with args beginning with: ", shown(name));
+    let mut room = PREVIEW_LEN;
     for arg in args {
-        let used = preview.len() - before;
-        if used >= PREVIEW_LEN {
+        let part = arg.get(..arg.len().min(room)).unwrap_or_default();
+        preview += &format!("'{}' ", one_line(part));
+        // The quotes and the blank count, too.
+        room = room.saturating_sub(part.len() + 3);
+        if room == 0 {
             break;
         }
-        preview += &quoted(arg, PREVIEW_LEN - used);
-        preview.push(' ');
     }
     ErrorReply::UnknownCommand { preview }
 }
 
 fn unknown_subcommand(spec: &Spec, name: &[u8]) -> ErrorReply {
-    let name = name.get(..name.len().min(PREVIEW_LEN)).unwrap_or_default();
     let text = format!(
         "ERR unknown subcommand '{}'. Try {} HELP.",
-        one_line(name),
+        shown(name),
         spec.name
     );
     ErrorReply::Other(text.into())
+}
+
+/// As much of a name as an error repeats.
+fn shown(name: &[u8]) -> String {
+    one_line(name.get(..name.len().min(PREVIEW_LEN)).unwrap_or_default())
 }
 
 /// Bytes of a request as part of an error, which is one line.

@@ -99,16 +99,12 @@ impl Session {
         let spec = match self.admit(args, dialect) {
             Ok(spec) => spec,
             Err(error) => {
-                // What was refused when it was queued makes the whole transaction void.
-                if let Some(queue) = &mut self.queue {
-                    queue.spoil();
-                }
-                return self.answer(Reply::Error(error), dialect);
+                return self.refuse(args, error, dialect);
             }
         };
         let arguments = args.get(1..).unwrap_or_default();
         match spec.run {
-            command::Run::Server(run) if is_of_transaction(run) => {
+            command::Run::Server(run) if self.is_of_transaction(run) => {
                 self.take_of_transaction(run, arguments, dialect)
             }
             _ if self.queue.is_some() => self.enqueue(spec, arguments, dialect),
@@ -123,15 +119,9 @@ impl Session {
             return Err(command::error("NOAUTH Authentication required."));
         }
         if self.queue.is_some() && spec.flags.has(command::Flags::NO_MULTI) {
-            return Err(match spec.run {
-                command::Run::Server(ServerCommand::Multi) => {
-                    command::error("ERR MULTI calls can not be nested")
-                }
-                command::Run::Server(ServerCommand::Watch) => {
-                    command::error("ERR WATCH inside MULTI is not allowed")
-                }
-                _ => command::error("ERR Command not allowed inside a transaction"),
-            });
+            let name = spec.name.to_ascii_lowercase();
+            let text = format!("ERR Command '{name}' not allowed inside a transaction");
+            return Err(ErrorReply::Other(text.into()));
         }
         Ok(spec)
     }
@@ -160,6 +150,10 @@ impl Session {
             // What it tells or changes may depend on everything before it.
             Command::Server(_) if !self.batch.is_empty() => Taken::NotYet,
             Command::Server(run) => match self.run(run, args) {
+                // fred asks for RESP on a line, and wants to be answered in it.
+                Answer::Reply(reply) if run == ServerCommand::Hello && !args.is_empty() => {
+                    self.answer(reply, self.resp())
+                }
                 Answer::Reply(reply) => self.answer(reply, self.spoken(dialect)),
                 Answer::After(delay, reply) => Taken::Wait(delay, dialect, reply),
                 Answer::End(end, reply) => {
@@ -207,14 +201,19 @@ impl Session {
     }
 
     /// The dialect that the reply of a command has which may just have changed it.
-    fn spoken(&self, dialect: Dialect) -> Dialect {
+    pub(super) fn spoken(&self, dialect: Dialect) -> Dialect {
         match dialect {
             Dialect::Resp2 | Dialect::Resp3 if self.replies == Replies::Off => Dialect::Silent,
-            Dialect::Resp2 | Dialect::Resp3 => match self.decoder.version() {
-                RespVersion::Two => Dialect::Resp2,
-                RespVersion::Three => Dialect::Resp3,
-            },
+            Dialect::Resp2 | Dialect::Resp3 => self.resp(),
             other => other,
+        }
+    }
+
+    /// RESP in the version that this client has chosen.
+    fn resp(&self) -> Dialect {
+        match self.decoder.version() {
+            RespVersion::Two => Dialect::Resp2,
+            RespVersion::Three => Dialect::Resp3,
         }
     }
 
@@ -231,17 +230,35 @@ impl Session {
         let stopped = Reply::Error(ErrorReply::Other(format!("ERR {Stopped}").into()));
         vec![stopped; count]
     }
-}
 
-fn is_of_transaction(command: ServerCommand) -> bool {
-    matches!(
-        command,
-        ServerCommand::Multi
+    /// Answers a request that was not admitted. In a transaction it makes the whole void.
+    fn refuse(&mut self, args: &[&[u8]], error: ErrorReply, dialect: Dialect) -> Taken {
+        if let Some(queue) = &mut self.queue {
+            queue.spoil();
+        }
+        let exec = args
+            .first()
+            .is_some_and(|name| command::is_word(name, "EXEC"));
+        if !exec || !self.authenticated {
+            return self.answer(Reply::Error(error), dialect);
+        }
+        (self.queue, self.watch) = (None, None);
+        let why = "EXECABORT Transaction discarded because of: wrong number of arguments for \
+                   'exec' command";
+        self.answer(Reply::Error(command::error(why)), dialect)
+    }
+
+    /// Whether this command concerns the transaction, so that it is not queued.
+    fn is_of_transaction(&self, command: ServerCommand) -> bool {
+        match command {
+            ServerCommand::Multi
             | ServerCommand::Exec
             | ServerCommand::Discard
             | ServerCommand::Watch
-            | ServerCommand::Unwatch
             | ServerCommand::Quit
-            | ServerCommand::Reset
-    )
+            | ServerCommand::Reset => true,
+            ServerCommand::Unwatch => self.queue.is_none(),
+            _ => false,
+        }
+    }
 }

@@ -84,11 +84,8 @@ impl Session {
                 (self.queue, self.watch) = (None, None);
                 Reply::Ok
             }
-            // Inside of a transaction it is one of its commands, and does nothing.
             ServerCommand::Unwatch => {
-                if self.queue.is_none() {
-                    self.watch = None;
-                }
+                self.watch = None;
                 Reply::Ok
             }
             ServerCommand::Exec => return self.exec(dialect),
@@ -153,7 +150,7 @@ impl Session {
         if !transaction.only_reads() {
             return self.put_in_batch(
                 |batch| batch.transaction(transaction, base, watched()),
-                dialect,
+                self.spoken(dialect),
             );
         }
         let reply = self.shared.engine.read_whole(|view| {
@@ -164,7 +161,7 @@ impl Session {
             }
             transaction.read_from(view)
         });
-        self.answer(reply, dialect)
+        self.answer(reply, self.spoken(dialect))
     }
 
     fn add_to(&mut self, transaction: &mut Transaction, queued: &Queued) {

@@ -18,6 +18,7 @@ mod support;
 mod cli;
 mod connections;
 mod crash;
+mod differential;
 mod disk;
 mod docs;
 mod faults;

@@ -87,8 +87,10 @@ impl Applier {
             };
             replies.push(told.map_or(Reply::Nil(Absence::Plain), Reply::Integer));
         }
-        let expires = old.as_ref().and_then(Entry::expires);
-        self.put(Entry::new(key, &value, expires));
+        if old.as_ref().is_none_or(|old| old.value() != value) {
+            let expires = old.as_ref().and_then(Entry::expires);
+            self.put(Entry::new(key, &value, expires));
+        }
         Reply::Array(replies)
     }
 }

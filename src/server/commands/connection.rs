@@ -1,7 +1,7 @@
 //! HELLO, AUTH, SELECT, RESET.
 
 use super::{refuse, text};
-use crate::command::{Reply, integer, is_word};
+use crate::command::{Reply, database, integer, is_word};
 use crate::protocol::{ErrorReply, RespVersion};
 use crate::server::clients::Role;
 use crate::server::session::{Replies, Session};
@@ -118,9 +118,8 @@ fn bad_option(option: &[u8]) -> Reply {
 }
 
 pub(super) fn select(args: &[&[u8]]) -> Reply {
-    match args.first().map(|index| integer(index)) {
-        Some(Ok(0)) => Reply::Ok,
-        Some(Ok(_)) => refuse("ERR DB index is out of range"),
+    match args.first().map(|index| database(index)) {
+        Some(Ok(())) => Reply::Ok,
         Some(Err(error)) => Reply::Error(error),
         None => Reply::Error(crate::command::syntax("SELECT")),
     }

@@ -3,4 +3,5 @@
 pub mod client;
 pub mod log;
 pub mod process;
+pub mod resp;
 pub mod server;
