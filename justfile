@@ -48,6 +48,11 @@ deny:
 bench-build:
     CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_CODEGEN_UNITS=16 cargo bench --no-run --locked
 
-# Measures postres against a naive baseline and Valkey; options go behind it.
+# Measures postres against Valkey and a naive baseline; installs what is missing for that.
 bench *options:
     cargo bench --locked --bench end_to_end -- {{ options }}
+
+# Sees that every case of the benchmark runs; the figures mean nothing.
+bench-check *options:
+    CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_CODEGEN_UNITS=16 \
+        cargo bench --locked --bench end_to_end -- --rounds 1 --seconds 0.3 {{ options }}

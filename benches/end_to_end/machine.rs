@@ -1,13 +1,22 @@
-//! What the figures were measured on.
+//! What the figures were measured on, and who used its processors.
 
 use std::fs;
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
 /// File systems that live in memory, where a sync costs nothing.
 const IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
+
+/// The units of a process's times in procfs: `USER_HZ`, which is 100 on every Linux that cargo
+/// runs on.
+const TICKS_A_SECOND: u64 = 100;
+
+/// For how long others are watched, and the share of the processors that is too much.
+const LOOK: Duration = Duration::from_secs(1);
+const BUSY: f64 = 0.1;
 
 /// The processors and the kernel, in a few words.
 pub(crate) fn describe() -> Result<String> {
@@ -45,4 +54,66 @@ pub(crate) fn file_system(folder: &Path) -> Result<String> {
         folder.display()
     );
     Ok(kind)
+}
+
+/// How much of the processors others use before anything is measured, and whether that spoils the
+/// figures.
+pub(crate) fn others() -> Result<String> {
+    let (used_before, all_before) = processor_ticks()?;
+    thread::sleep(LOOK);
+    let (used, all) = processor_ticks()?;
+    let share = (used - used_before) / (all - all_before);
+    let remark = if share > BUSY {
+        ": the machine is BUSY, and the figures vary more than they should"
+    } else {
+        ""
+    };
+    Ok(format!("{:.0} % of the processors{remark}", share * 100.0))
+}
+
+/// Ticks of all processors since the machine started: those used, and all.
+fn processor_ticks() -> Result<(f64, f64)> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let fields = text.lines().next().unwrap_or_default().split_whitespace();
+    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is counted in the first.
+    let ticks: Vec<f64> = fields
+        .skip(1)
+        .take(8)
+        .map(str::parse)
+        .collect::<Result<_, _>>()?;
+    let all: f64 = ticks.iter().sum();
+    let idle: f64 = ticks.iter().skip(3).take(2).sum();
+    Ok((all - idle, all))
+}
+
+/// Whose processor time is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whose {
+    /// A process's, all its threads.
+    Process(u32),
+    /// The calling thread's.
+    ThisThread,
+    /// That of all children of this process that have ended and been waited for.
+    EndedChildren,
+}
+
+/// The processor time used so far, in the kernel and outside of it.
+pub(crate) fn cpu_time(whose: Whose) -> Result<Duration> {
+    // The name, in brackets, may hold anything; the fields after it are numbers. The 12th and 13th
+    // of those are the own times, the two after them the ended children's.
+    let (path, skipped) = match whose {
+        Whose::Process(id) => (format!("/proc/{id}/stat"), 11),
+        Whose::ThisThread => ("/proc/thread-self/stat".to_owned(), 11),
+        Whose::EndedChildren => ("/proc/self/stat".to_owned(), 13),
+    };
+    let stat = fs::read_to_string(path)?;
+    let (_, fields) = stat
+        .rsplit_once(") ")
+        .context("a process status without a name")?;
+    let times = fields.split(' ').skip(skipped).take(2);
+    let ticks = times
+        .map(str::parse::<u64>)
+        .sum::<Result<u64, _>>()
+        .context("a process status without times")?;
+    Ok(Duration::from_millis(ticks * 1000 / TICKS_A_SECOND))
 }

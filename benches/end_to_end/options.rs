@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, value_parser};
 
-/// Compares postres with a naive baseline and with Valkey, over the network, in one run.
+/// Compares postres with Valkey and with a naive baseline, over the network, in one run.
 #[derive(Debug, Parser)]
 #[command(name = "end_to_end")]
 pub(crate) struct Options {
@@ -21,9 +21,17 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SUBSTRING")]
     pub(crate) case: Option<String>,
 
+    /// Name the cases, measure nothing
+    #[arg(long)]
+    pub(crate) list: bool,
+
     /// Leave Valkey out where it cannot be had
     #[arg(long)]
     pub(crate) without_valkey: bool,
+
+    /// Leave out the cases that redis-benchmark measures
+    #[arg(long)]
+    pub(crate) without_redis_benchmark: bool,
 
     /// Also write every measurement to this file
     #[arg(long, value_name = "FILE")]

