@@ -24,6 +24,12 @@ lint:
 test *names:
     cargo test --locked {{ names }}
 
+# A million operations of concurrent clients across 250 kills and restarts, checked for
+# linearizability; POSTRES_TEST_OPERATIONS, POSTRES_TEST_RESTARTS and POSTRES_TEST_SEED change it.
+linearizability:
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo test --release \
+        --locked --test it a_long_history -- --ignored --nocapture
+
 # The documentation, private items too; a broken link is an error.
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked

@@ -24,6 +24,7 @@ mod docs;
 mod faults;
 mod history;
 mod large;
+mod linearizable;
 mod protocol;
 mod reads;
 mod recovery;
