@@ -1,6 +1,7 @@
 //! Flags and environment, turned into one validated [`Config`].
 
 use std::ffi::OsString;
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -95,6 +96,45 @@ pub struct Config {
     #[arg(long, env = "POSTRES_MAX_CONNECTIONS", hide_env_values = true, value_name = "N", default_value_t = 10_000, value_parser = ranged(1, 1_000_000))]
     pub max_connections: usize,
 
+    /// Password that clients must give before anything else; none if it is empty
+    #[arg(
+        long,
+        env = "POSTRES_REQUIREPASS",
+        hide_env_values = true,
+        value_name = "PASSWORD",
+        conflicts_with = "requirepass_file"
+    )]
+    pub requirepass: Option<Secret>,
+
+    /// The same: the first line of this file, which other users of the machine cannot see as they see flags
+    #[arg(
+        long,
+        env = "POSTRES_REQUIREPASS_FILE",
+        hide_env_values = true,
+        value_name = "PATH"
+    )]
+    pub requirepass_file: Option<PathBuf>,
+
+    /// Whether clients from other machines are refused for as long as there is no password
+    #[arg(
+        long,
+        env = "POSTRES_PROTECTED_MODE",
+        hide_env_values = true,
+        value_name = "YES|NO",
+        default_value = "yes"
+    )]
+    pub protected_mode: YesNo,
+
+    /// Whether DEBUG may be used: by nobody, by clients on this machine, by all
+    #[arg(
+        long,
+        env = "POSTRES_ENABLE_DEBUG_COMMAND",
+        hide_env_values = true,
+        value_name = "WHO",
+        default_value = "no"
+    )]
+    pub enable_debug_command: DebugCommand,
+
     /// Seconds that a stopping server gives its clients to take their replies
     #[arg(long, env = "POSTRES_SHUTDOWN_TIMEOUT", hide_env_values = true, value_name = "SECONDS", default_value_t = 10, value_parser = ranged(0, 86_400))]
     pub shutdown_timeout: usize,
@@ -129,6 +169,48 @@ pub enum Fsync {
     Everysec,
     /// Left to the system: a power cut may take back half a minute and more
     Never,
+}
+
+/// A flag that is on or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "they say what they mean")]
+pub enum YesNo {
+    Yes,
+    No,
+}
+
+/// The flag `-enable-debug-command`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DebugCommand {
+    /// Nobody
+    No,
+    /// Clients on this machine
+    Local,
+    /// Everybody
+    Yes,
+}
+
+/// What is not shown, in no message and no log.
+#[derive(Clone)]
+pub struct Secret(OsString);
+
+impl From<OsString> for Secret {
+    fn from(secret: OsString) -> Self {
+        Self(secret)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+impl Secret {
+    /// Its bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_encoded_bytes()
+    }
 }
 
 /// The flag `-log-format`.

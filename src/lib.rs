@@ -19,6 +19,7 @@
 pub mod command;
 pub mod config;
 pub mod engine;
+pub mod metrics;
 pub mod protocol;
 pub mod server;
 pub mod store;

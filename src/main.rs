@@ -5,15 +5,16 @@
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use postres::config::{Config, LogFormat, LogLevel, Refusal};
+use postres::config::{self, Config, Fsync, LogFormat, LogLevel, Refusal, YesNo};
 use postres::engine::{Engine, Running};
-use postres::server::{self, Limits, OWN_DESCRIPTORS, Settings};
+use postres::server::{self, DebugCommand, Limits, OWN_DESCRIPTORS, Settings, StartedWith};
 use postres::store::{self, InMemStore};
-use postres::wal::fs::StdFs;
+use postres::wal::fs::{StdFs, read_start};
 use postres::wal::recovery::{Repair, Report};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -77,6 +78,7 @@ fn run(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn serve(config: &Config) -> anyhow::Result<()> {
+    let settings = Arc::new(settings(config)?);
     let stop = CancellationToken::new();
     watch_signals(stop.clone())?;
     let max_connections = raise_descriptors(config.max_connections);
@@ -95,7 +97,16 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     for listener in &listeners {
         let addr = listener.local_addr().context("cannot tell the address")?;
         tracing::info!(%addr, "listening");
-        if !addr.ip().is_loopback() {
+        if addr.ip().is_loopback() || settings.needs_password() {
+            continue;
+        }
+        if settings.is_closed_to_strangers() {
+            tracing::warn!(
+                %addr,
+                "only clients on this machine are served: set a password (-requirepass), or say that \
+                 all others may come without one (-protected-mode no)"
+            );
+        } else {
             tracing::warn!(%addr, "anyone who reaches this address can read and write everything");
         }
     }
@@ -108,10 +119,62 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
         max_connections,
         shutdown_timeout,
     };
-    let settings = Arc::new(Settings::default());
     server::run(listeners, engine, running, limits, settings, stop).await?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What clients are told of the flags, and those that CONFIG SET can change.
+fn settings(config: &Config) -> anyhow::Result<Settings> {
+    let settings = Settings::new(StartedWith {
+        log: config.wal.clone(),
+        sync: match config.fsync {
+            Fsync::Always => "always",
+            Fsync::Everysec => "everysec",
+            Fsync::Never => "no",
+        },
+        segment_len: config.log_options().segment_capacity,
+        threads: config.threads(),
+        shards: config.shards,
+        log_level: match config.log_level {
+            LogLevel::Off => "nothing",
+            LogLevel::Error | LogLevel::Warn => "warning",
+            LogLevel::Info => "notice",
+            LogLevel::Debug => "verbose",
+            LogLevel::Trace => "debug",
+        },
+        debug: match config.enable_debug_command {
+            config::DebugCommand::No => DebugCommand::No,
+            config::DebugCommand::Local => DebugCommand::Local,
+            config::DebugCommand::Yes => DebugCommand::Yes,
+        },
+    });
+    settings.set_protected_mode(config.protected_mode == YesNo::Yes);
+    if let Some(password) = &config.requirepass {
+        settings.set_password(password.bytes());
+    } else if let Some(path) = &config.requirepass_file {
+        settings.set_password(&password_in(path)?);
+    }
+    Ok(settings)
+}
+
+/// The first line of a file.
+fn password_in(path: &Path) -> anyhow::Result<Vec<u8>> {
+    /// A file with a longer first line is not one with a password.
+    const LIMIT: u64 = 4096;
+    let bytes = read_start(path, LIMIT)
+        .with_context(|| format!("cannot read the password in {}", path.display()))?;
+    let line = bytes
+        .split(|&byte| byte == b'\n')
+        .next()
+        .unwrap_or_default();
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    anyhow::ensure!(
+        !line.is_empty() && (line.len() as u64) < LIMIT,
+        "there is no password in the first line of {}",
+        path.display()
+    );
+    Ok(line.to_vec())
 }
 
 /// Cancels `stop` at the first signal; ends the process at the second.

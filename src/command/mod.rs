@@ -33,7 +33,10 @@ pub use bitfield::{FieldAction, FieldStep};
 pub use operation::{
     BadOperation, BitCombine, Condition, Deadline, ExpireCondition, Expiry, Operation, Rest,
 };
-pub use spec::{Flags, Group, Keys, Run, ServerCommand, Spec};
+pub use spec::{
+    ClientCommand, CommandCommand, ConfigCommand, Flags, Group, Keys, LatencyCommand, Run,
+    ServerCommand, SlowLogCommand, Spec,
+};
 pub use table::{COMMANDS, find, help, lookup};
 pub use view::View;
 

@@ -49,30 +49,93 @@ pub enum Run {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is the command of its name")]
 pub enum ServerCommand {
-    Acl,
     Auth,
-    Client,
-    Command,
-    Config,
+    Client(ClientCommand),
+    Command(CommandCommand),
+    Config(ConfigCommand),
     Debug,
     Discard,
     Exec,
     Hello,
     Info,
     LastSave,
-    Latency,
+    Latency(LatencyCommand),
     Monitor,
     Multi,
     Quit,
     Reset,
     Select,
     Shutdown,
-    SlowLog,
+    SlowLog(SlowLogCommand),
     Time,
     Unwatch,
     Wait,
     WaitAof,
     Watch,
+}
+
+/// The subcommands of CLIENT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the subcommand of its name")]
+pub enum ClientCommand {
+    GetName,
+    GetRedir,
+    Id,
+    Info,
+    Kill,
+    List,
+    NoEvict,
+    NoTouch,
+    Pause,
+    Reply,
+    SetInfo,
+    SetName,
+    Unblock,
+    Unpause,
+}
+
+/// COMMAND alone, and its subcommands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the subcommand of its name")]
+pub enum CommandCommand {
+    All,
+    Count,
+    Docs,
+    GetKeys,
+    GetKeysAndFlags,
+    Info,
+    List,
+}
+
+/// The subcommands of CONFIG.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the subcommand of its name")]
+pub enum ConfigCommand {
+    Get,
+    ResetStat,
+    Rewrite,
+    Set,
+}
+
+/// The subcommands of LATENCY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the subcommand of its name")]
+pub enum LatencyCommand {
+    Doctor,
+    Graph,
+    Histogram,
+    History,
+    Latest,
+    Reset,
+}
+
+/// The subcommands of SLOWLOG.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the subcommand of its name")]
+pub enum SlowLogCommand {
+    Get,
+    Len,
+    Reset,
 }
 
 /// Properties of a command, as `COMMAND` tells them.
@@ -212,7 +275,7 @@ impl Spec {
         required: &[],
         optional: "",
         summary: "",
-        run: Run::Server(ServerCommand::Command),
+        run: Run::Server(ServerCommand::Command(CommandCommand::All)),
         subcommands: &[],
     };
 

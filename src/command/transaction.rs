@@ -25,7 +25,10 @@ pub(super) static COMMANDS: &[Spec] = &[
     },
     Spec {
         name: "EXEC",
-        flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE),
+        flags: Flags::NOSCRIPT
+            .and(Flags::LOADING)
+            .and(Flags::STALE)
+            .and(Flags::SKIP_SLOWLOG),
         complexity: "that of its commands",
         summary: "carry out a transaction, all of it or nothing",
         run: Run::Server(ServerCommand::Exec),

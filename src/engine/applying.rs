@@ -1,13 +1,13 @@
 //! Applying what the log has made durable: in its order, one batch after the other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
 use super::Ticket;
-use super::batch::{self, Batched, Place, Step};
+use super::batch::{self, Applied, Batched, Place, Step};
 use crate::command::{Applier, Reply, View, Watches};
 use crate::store::InMemStore;
 use crate::time::SharedClock;
@@ -28,6 +28,10 @@ pub(super) struct State {
     clock: Arc<SharedClock>,
     /// Keys that were removed because they had expired.
     expired: AtomicU64,
+    /// Groups that the log accepted.
+    groups: AtomicU64,
+    /// Whether the log rejected the last group.
+    rejects: AtomicBool,
 }
 
 impl State {
@@ -40,6 +44,8 @@ impl State {
             watches,
             clock,
             expired: AtomicU64::new(0),
+            groups: AtomicU64::new(0),
+            rejects: AtomicBool::new(false),
         }
     }
 
@@ -63,6 +69,14 @@ impl State {
         &self.expired
     }
 
+    pub(super) fn groups(&self) -> u64 {
+        self.groups.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn log_rejects(&self) -> bool {
+        self.rejects.load(Ordering::Relaxed)
+    }
+
     /// The store as it is now.
     pub(super) fn view(&self) -> View<'_> {
         View::now(&*self.store, &self.clock)
@@ -82,7 +96,7 @@ impl State {
     }
 
     /// Carries out a batch where no log is kept.
-    pub(super) fn apply_unlogged(&self, operations: &[u8], steps: Vec<Step>) -> Vec<Reply> {
+    pub(super) fn apply_unlogged(&self, operations: &[u8], steps: Vec<Step>) -> Applied {
         let mut applier = self.applier.write();
         self.clock.begin_write();
         let place = Place {
@@ -93,12 +107,17 @@ impl State {
         let mut batched = Batched::new(operations, steps, place);
         let replies = std::iter::from_fn(|| batched.next(&mut applier)).collect();
         self.clock.end_writes(1);
-        replies
+        let laps = batched.into_laps();
+        Applied { replies, laps }
     }
 
     /// Carries out a group in one go, and returns the replies of all its steps.
-    pub(super) fn apply_alone(&self, group: Group<Ticket>) -> Vec<Reply> {
-        let (mut replies, count) = (Vec::new(), group.submissions.len());
+    pub(super) fn apply_alone(&self, group: Group<Ticket>) -> Applied {
+        let Applied {
+            mut replies,
+            mut laps,
+        } = Applied::default();
+        let count = group.submissions.len();
         let (mut place, error) = self.place_of(&group.outcome);
         for submission in group.submissions {
             let steps = submission.ticket.steps;
@@ -109,10 +128,12 @@ impl State {
             let mut batched = Batched::new(&submission.operations, steps, place);
             place.position += u64::from(submission.count);
             let mut applier = self.applier.write();
+            batched.resume();
             replies.extend(std::iter::from_fn(|| batched.next(&mut applier)));
+            laps.append(&mut batched.into_laps());
         }
         self.clock.end_writes(count);
-        replies
+        Applied { replies, laps }
     }
 
     /// Where a group stands in the log, or why it does not.
@@ -120,6 +141,8 @@ impl State {
         match outcome {
             Ok(Position { lsn, time }) => {
                 self.clock.begin_frame(*time);
+                self.groups.fetch_add(1, Ordering::Relaxed);
+                self.rejects.store(false, Ordering::Relaxed);
                 let place = Place {
                     position: lsn.0,
                     time: *time,
@@ -127,6 +150,7 @@ impl State {
                 (place, None)
             }
             Err(error) => {
+                self.rejects.store(true, Ordering::Relaxed);
                 let nowhere = Place {
                     position: 0,
                     time: self.clock.now(),
@@ -153,20 +177,24 @@ pub(super) async fn apply_groups(
                 answer,
                 _room,
             } = submission.ticket;
-            let replies = match &error {
-                Some(error) => batch::refuse(steps, &state.view(), error),
+            let applied = match &error {
+                Some(error) => Applied {
+                    replies: batch::refuse(steps, &state.view(), error),
+                    laps: Vec::new(),
+                },
                 None => {
                     let mut replies = Vec::with_capacity(steps.len());
                     let mut batched = Batched::new(&submission.operations, steps, place);
                     while state.take_turn(&mut batched, &mut replies, &mut budget) {
                         tokio::task::yield_now().await;
                     }
-                    replies
+                    let laps = batched.into_laps();
+                    Applied { replies, laps }
                 }
             };
             place.position += u64::from(submission.count);
             // The client may have gone; its writes are durable all the same.
-            let _ = answer.send(replies);
+            let _ = answer.send(applied);
         }
         state.clock.end_writes(count);
         unapplied.fetch_sub(1, Ordering::Release);
@@ -183,6 +211,7 @@ impl State {
         budget: &mut usize,
     ) -> bool {
         let mut applier = self.applier.write();
+        batched.resume();
         while let Some(reply) = batched.next(&mut applier) {
             replies.push(reply);
             *budget -= 1;

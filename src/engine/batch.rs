@@ -1,5 +1,7 @@
 //! Batches: what a connection submits, and how its steps are carried out.
 
+use std::time::{Duration, Instant};
+
 use crate::command::{Applier, Operation, ReadFn, Reply, View};
 use crate::protocol::ErrorReply;
 use crate::time::Timestamp;
@@ -70,14 +72,19 @@ impl Transaction {
         self.operations.is_empty()
     }
 
-    /// Carries out one that only reads.
-    pub fn read_from(self, view: &View<'_>) -> Reply {
-        let replies = self.steps.into_iter().map(|step| match step {
-            Step::Read { run, args } => run(view, &args.to_args()),
-            Step::Ready(reply) => reply,
-            Step::Write | Step::Transaction(_) => Reply::Ok,
+    /// Carries out one that only reads; says how long each of its steps took, too.
+    pub fn read_from(self, view: &View<'_>) -> (Reply, Vec<Duration>) {
+        let mut watch = Stopwatch::start();
+        let replies = self.steps.into_iter().map(|step| {
+            let reply = match step {
+                Step::Read { run, args } => run(view, &args.to_args()),
+                Step::Ready(reply) => reply,
+                Step::Write | Step::Transaction(_) => Reply::Ok,
+            };
+            watch.lap();
+            reply
         });
-        Reply::Array(replies.collect())
+        (Reply::Array(replies.collect()), watch.laps)
     }
 }
 
@@ -181,6 +188,38 @@ impl OwnedArgs {
     }
 }
 
+/// What became of a batch.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The reply of each step.
+    pub replies: Vec<Reply>,
+    /// How long each step took; before a transaction's own time, if it was carried out, stand those
+    /// of its steps. None, if nothing was carried out.
+    pub laps: Vec<Duration>,
+}
+
+/// Measures one step after the other: the end of one is the beginning of the next.
+#[derive(Debug)]
+struct Stopwatch {
+    last: Instant,
+    laps: Vec<Duration>,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self {
+            last: Instant::now(),
+            laps: Vec::new(),
+        }
+    }
+
+    fn lap(&mut self) {
+        let now = Instant::now();
+        self.laps.push(now.saturating_duration_since(self.last));
+        self.last = now;
+    }
+}
+
 /// Where a batch stands in the log, and when.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
@@ -196,6 +235,7 @@ pub(super) struct Batched<'a> {
     steps: std::vec::IntoIter<Step>,
     /// Of the next operation.
     place: Place,
+    watch: Stopwatch,
 }
 
 impl<'a> Batched<'a> {
@@ -204,12 +244,23 @@ impl<'a> Batched<'a> {
             operations: frame::Operations::new(operations),
             steps: steps.into_iter(),
             place,
+            watch: Stopwatch::start(),
         }
+    }
+
+    /// What has passed since the last step is not the next one's time.
+    pub(super) fn resume(&mut self) {
+        self.watch.last = Instant::now();
+    }
+
+    /// How long the steps took.
+    pub(super) fn into_laps(self) -> Vec<Duration> {
+        self.watch.laps
     }
 
     /// Carries out the next step.
     pub(super) fn next(&mut self, applier: &mut Applier) -> Option<Reply> {
-        Some(match self.steps.next()? {
+        let reply = match self.steps.next()? {
             Step::Write => {
                 let operation = self.operation();
                 let position = self.advance();
@@ -219,13 +270,17 @@ impl<'a> Batched<'a> {
                 let operation = self.operation();
                 let position = self.advance();
                 applier.begin(position, self.place.time);
-                let reply = execute(applier, &operation, steps);
+                let begun = self.watch.last;
+                let reply = execute(applier, &operation, steps, &mut self.watch);
                 applier.finish();
+                self.watch.last = begun;
                 reply
             }
             Step::Read { run, args } => run(&applier.view(), &args.to_args()),
             Step::Ready(reply) => reply,
-        })
+        };
+        self.watch.lap();
+        Some(reply)
     }
 
     fn operation(&mut self) -> Operation<'a> {
@@ -240,7 +295,12 @@ impl<'a> Batched<'a> {
 }
 
 /// Carries out a transaction, its reads in their place between its writes.
-fn execute(applier: &mut Applier, operation: &Operation<'_>, steps: Vec<Step>) -> Reply {
+fn execute(
+    applier: &mut Applier,
+    operation: &Operation<'_>,
+    steps: Vec<Step>,
+    watch: &mut Stopwatch,
+) -> Reply {
     let Operation::Exec {
         base,
         watched,
@@ -253,14 +313,18 @@ fn execute(applier: &mut Applier, operation: &Operation<'_>, steps: Vec<Step>) -
         return Reply::Aborted;
     }
     let mut operations = operations.iter();
-    let replies = steps.into_iter().map(|step| match step {
-        Step::Write => {
-            let bytes = operations.next().copied().unwrap_or_default();
-            applier.carry_out(&decoded(bytes))
-        }
-        Step::Read { run, args } => run(&applier.view(), &args.to_args()),
-        Step::Ready(reply) => reply,
-        Step::Transaction(_) => Reply::Aborted,
+    let replies = steps.into_iter().map(|step| {
+        let reply = match step {
+            Step::Write => {
+                let bytes = operations.next().copied().unwrap_or_default();
+                applier.carry_out(&decoded(bytes))
+            }
+            Step::Read { run, args } => run(&applier.view(), &args.to_args()),
+            Step::Ready(reply) => reply,
+            Step::Transaction(_) => Reply::Aborted,
+        };
+        watch.lap();
+        reply
     });
     Reply::Array(replies.collect())
 }

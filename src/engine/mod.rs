@@ -37,7 +37,7 @@ use applying::{State, apply_groups};
 use batch::Step;
 use replay::Replayer;
 
-pub use batch::{Batch, Transaction};
+pub use batch::{Applied, Batch, Transaction};
 pub use running::{EngineFailure, Running};
 
 /// Bytes of operations that may wait for the log. A submitter beyond that waits for room.
@@ -66,7 +66,7 @@ pub enum StartError {
 #[derive(Debug)]
 struct Ticket {
     steps: Vec<Step>,
-    answer: oneshot::Sender<Vec<Reply>>,
+    answer: oneshot::Sender<Applied>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -173,9 +173,19 @@ impl Engine {
         matches!(self.writes, Writes::Logged { .. })
     }
 
+    /// Whether the log took the last group that it was given; also if none is kept.
+    pub fn log_accepts(&self) -> bool {
+        !self.state.log_rejects()
+    }
+
+    /// How many groups were made durable and applied since the start.
+    pub fn groups_applied(&self) -> u64 {
+        self.state.groups()
+    }
+
     /// Carries out a batch, and returns a reply for each of its steps, once all its operations are
     /// durable. Waits where too much else waits for the log.
-    pub async fn submit(&self, batch: Batch) -> Result<Vec<Reply>, Stopped> {
+    pub async fn submit(&self, batch: Batch) -> Result<Applied, Stopped> {
         let cost = batch.cost();
         let Batch {
             operations,
@@ -208,7 +218,7 @@ impl Engine {
         };
         self.state.clock().begin_write();
         let submission = match self.commit_here(submission) {
-            Ok(replies) => return Ok(replies),
+            Ok(applied) => return Ok(applied),
             Err(submission) => submission,
         };
         submitter.submit(submission).map_err(|_| Stopped)?;
@@ -218,7 +228,7 @@ impl Engine {
     /// Commits and applies a batch on this thread, if the log is idle and every group before it
     /// has been applied: then nobody else commits or applies until this is done, so the order of
     /// the log holds. The other tasks of this thread go on elsewhere meanwhile (P3).
-    fn commit_here(&self, batch: Submission<Ticket>) -> Result<Vec<Reply>, Submission<Ticket>> {
+    fn commit_here(&self, batch: Submission<Ticket>) -> Result<Applied, Submission<Ticket>> {
         let Writes::Logged {
             submitter,
             unapplied,

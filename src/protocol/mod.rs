@@ -155,6 +155,8 @@ pub struct Decoder {
     line: line::LineDecoder,
     resp: resp::RespDecoder,
     version: RespVersion,
+    /// The first error, behind which there is nothing to find.
+    failed: Option<ProtocolError>,
 }
 
 impl Decoder {
@@ -183,11 +185,20 @@ impl Decoder {
 
     /// The first request in `bytes` and how many of them it takes, or how many can be thrown away
     /// where there is none yet. Bytes that were not taken are to be given again, with what came
-    /// behind them.
+    /// behind them. After an error there is nothing but that error.
     pub fn decode<'a>(
         &mut self,
         bytes: &'a [u8],
     ) -> Result<(Option<Request<'a>>, usize), ProtocolError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let found = self.find(bytes);
+        self.failed = found.as_ref().err().copied();
+        found
+    }
+
+    fn find<'a>(&mut self, bytes: &'a [u8]) -> Result<(Option<Request<'a>>, usize), ProtocolError> {
         let mut skipped = 0;
         loop {
             let rest = bytes.get(skipped..).unwrap_or_default();

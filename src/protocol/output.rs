@@ -162,9 +162,8 @@ impl<V: AsRef<[u8]>> Output<V> {
             from = large.at;
             skip = 0;
         }
-        if self.large.len() <= MAX_SLICES {
-            push(self.bytes.get(from..).unwrap_or_default());
-        }
+        // Large values are never empty: where some were not looked at, there is no room left.
+        push(self.bytes.get(from..).unwrap_or_default());
         slices
     }
 

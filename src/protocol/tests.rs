@@ -171,6 +171,16 @@ fn an_error_is_told_in_the_language_that_was_broken() {
 }
 
 #[test]
+fn nothing_is_found_behind_an_error() {
+    for bytes in [&b"*0\r\n*1\r\nx\r\n"[..], b"\n*1\r\nx\r\n"] {
+        let mut decoder = Decoder::default();
+        let error = decoder.decode(bytes).unwrap_err();
+        assert_eq!(decoder.decode(bytes), Err(error));
+        assert_eq!(decoder.decode(b"PING\n"), Err(error));
+    }
+}
+
+#[test]
 fn a_reply_that_nobody_wants_is_not_written() {
     assert_eq!(encoded(Reply::Pong, Dialect::Silent), "");
 }

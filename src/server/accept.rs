@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::Shared;
 use super::connection::{self, Connection};
+use crate::metrics::Counter;
 
 /// Refusals under way at once; a client beyond that is closed without a word.
 pub(super) const MAX_REFUSALS: usize = 8;
@@ -62,6 +63,7 @@ fn concerns_one_peer(error: &io::Error) -> bool {
 fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
     if !peer.ip().to_canonical().is_loopback() && shared.settings.is_closed_to_strangers() {
         tracing::warn!(%peer, "refusing a client from another machine: no password is set");
+        shared.console.metrics.add(Counter::ConnectionsRejected, 1);
         refuse(stream, shared, NO_STRANGERS);
         return;
     }
@@ -70,9 +72,11 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
             max_connections = shared.max_connections,
             "refusing a client: too many"
         );
+        shared.console.metrics.add(Counter::ConnectionsRejected, 1);
         refuse(stream, shared, TOO_MANY);
         return;
     };
+    shared.console.metrics.add(Counter::ConnectionsReceived, 1);
     prepare(&stream);
     let local = stream.local_addr().unwrap_or(peer);
     let connected = shared.clients.add(peer, local, shared.stop.child_token());

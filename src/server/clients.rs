@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::command::error;
@@ -37,6 +38,8 @@ impl Clients {
             since: Instant::now(),
             kill,
             traits: Mutex::default(),
+            activity: Activity::default(),
+            waiting: Waiting::default(),
         });
         self.connected.lock().insert(id, Arc::clone(&client));
         Connected {
@@ -48,6 +51,11 @@ impl Clients {
     /// All of them, in the order in which they came.
     pub(super) fn all(&self) -> Vec<Arc<Client>> {
         self.connected.lock().values().cloned().collect()
+    }
+
+    /// The one with this number.
+    pub(super) fn by_id(&self, id: u64) -> Option<Arc<Client>> {
+        self.connected.lock().get(&id).cloned()
     }
 }
 
@@ -75,6 +83,8 @@ pub(super) struct Client {
     /// Cancelled by whoever wants it gone.
     pub(super) kill: CancellationToken,
     pub(super) traits: Mutex<Traits>,
+    pub(super) activity: Activity,
+    pub(super) waiting: Waiting,
 }
 
 /// What a client said of itself.
@@ -97,10 +107,117 @@ pub(super) enum Role {
     Monitor,
 }
 
+/// What a client does. Only its own task writes it.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    pub(super) descriptor: AtomicI32,
+    /// The number of its last command and one, or 0.
+    command: AtomicUsize,
+    /// When that came, in milliseconds since it connected.
+    at: AtomicU64,
+    commands: AtomicU64,
+    pub(super) input: AtomicU64,
+    pub(super) output: AtomicU64,
+    /// How many commands its transaction has and one, or 0 if it is in none.
+    queued: AtomicI64,
+    watched: AtomicUsize,
+    pub(super) no_evict: AtomicBool,
+    pub(super) no_touch: AtomicBool,
+}
+
+impl Activity {
+    /// It sent something, so long after it connected.
+    pub(super) fn woke(&self, after: Duration) {
+        let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        self.at.store(millis, Ordering::Relaxed);
+    }
+
+    /// It asked for the command of this number.
+    pub(super) fn asked(&self, command: usize) {
+        self.command.store(command + 1, Ordering::Relaxed);
+    }
+
+    /// It was answered.
+    pub(super) fn answered(&self) {
+        add(&self.commands, 1);
+    }
+
+    /// It is in a transaction of so many commands, or in none; it watches so many keys.
+    pub(super) fn in_transaction(&self, queued: Option<usize>, watched: usize) {
+        let queued = queued.map_or(0, |count| i64::try_from(count).unwrap_or(i64::MAX - 1) + 1);
+        self.queued.store(queued, Ordering::Relaxed);
+        self.watched.store(watched, Ordering::Relaxed);
+    }
+
+    /// The number of its last command.
+    pub(super) fn command(&self) -> Option<usize> {
+        self.command.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    /// How many commands were carried out for it.
+    pub(super) fn commands(&self) -> u64 {
+        self.commands.load(Ordering::Relaxed)
+    }
+
+    /// How many commands its transaction has; -1 if it is in none.
+    pub(super) fn queued(&self) -> i64 {
+        self.queued.load(Ordering::Relaxed) - 1
+    }
+
+    /// How many keys it watches.
+    pub(super) fn watched(&self) -> usize {
+        self.watched.load(Ordering::Relaxed)
+    }
+}
+
+/// Adds to what only one task writes.
+pub(super) fn add(counter: &AtomicU64, by: u64) {
+    let sum = counter.load(Ordering::Relaxed).wrapping_add(by);
+    counter.store(sum, Ordering::Relaxed);
+}
+
+/// What a client waits for that CLIENT UNBLOCK can end.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    waits: AtomicBool,
+    pub(super) ended: Notify,
+    /// Whether it is to be told so by an error.
+    with_error: AtomicBool,
+}
+
+impl Waiting {
+    /// The client waits from now on.
+    pub(super) fn begin(&self) {
+        self.with_error.store(false, Ordering::Relaxed);
+        self.waits.store(true, Ordering::Release);
+    }
+
+    /// It no longer does; says whether it is to be told by an error.
+    pub(super) fn end(&self) -> bool {
+        self.waits.store(false, Ordering::Release);
+        self.with_error.load(Ordering::Acquire)
+    }
+
+    /// Whether it waits.
+    pub(super) fn is_going_on(&self) -> bool {
+        self.waits.load(Ordering::Acquire)
+    }
+
+    /// Ends it; says whether there was anything to end.
+    pub(super) fn unblock(&self, with_error: bool) -> bool {
+        let waited = self.waits.swap(false, Ordering::AcqRel);
+        if waited {
+            self.with_error.store(with_error, Ordering::Release);
+            self.ended.notify_one();
+        }
+        waited
+    }
+}
+
 impl Client {
     /// Gives it a name, which may be empty.
     pub(super) fn set_name(&self, name: &[u8]) -> Result<(), ErrorReply> {
-        if !name.iter().all(|byte| (b'!'..=b'~').contains(byte)) {
+        if !is_plain(name) {
             return Err(error(
                 "ERR Client names cannot contain spaces, newlines or special characters.",
             ));
@@ -117,10 +234,28 @@ impl Client {
         self.traits.lock().role = role;
     }
 
+    /// How long it has been connected.
+    pub(super) fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    /// How long ago it last sent anything.
+    pub(super) fn idle(&self) -> Duration {
+        let at = Duration::from_millis(self.activity.at.load(Ordering::Relaxed));
+        self.age().saturating_sub(at)
+    }
+
     /// Forgets its name and its version of RESP.
     pub(super) fn reset(&self) {
         let mut traits = self.traits.lock();
         traits.name.clear();
         traits.resp3 = false;
+        self.activity.no_evict.store(false, Ordering::Relaxed);
+        self.activity.no_touch.store(false, Ordering::Relaxed);
     }
+}
+
+/// Whether this can be shown in a line of fields.
+pub(super) fn is_plain(text: &[u8]) -> bool {
+    text.iter().all(|byte| (b'!'..=b'~').contains(byte))
 }

@@ -10,8 +10,10 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,10 +24,11 @@ use tokio_util::io::poll_read_buf;
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
-use super::clients::Connected;
-use super::session::{End, Session, Taken};
-use crate::command::Reply;
-use crate::protocol::{self, Dialect, ErrorReply};
+use super::clients::{self, Connected};
+use super::session::{End, Session, Taken, Wait};
+use crate::command::{Reply, error};
+use crate::metrics::Counter;
+use crate::protocol::{self, ErrorReply};
 
 /// Bytes read at once.
 const READ_LEN: usize = 64 << 10;
@@ -55,8 +58,10 @@ enum Next {
     Read,
     /// Writes out what it has, and goes on with what is already there.
     GoOn,
-    /// The same, but answers with this only once so much time has passed.
-    Wait(Duration, Dialect, Reply),
+    /// The same, but not before a pause is over.
+    Pause,
+    /// The same, but waits before it answers.
+    Wait(Wait),
     /// Ends.
     End(End),
 }
@@ -72,6 +77,8 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn new(stream: TcpStream, shared: Arc<Shared>, connected: Connected) -> Self {
+        let descriptor = &connected.client.activity.descriptor;
+        descriptor.store(stream.as_raw_fd(), Ordering::Relaxed);
         Self {
             stream,
             session: Session::new(shared, Arc::clone(&connected.client)),
@@ -149,9 +156,17 @@ impl Connection {
             next = match next {
                 Next::Read => return Ok(None),
                 Next::GoOn => self.interpret_rest(),
-                Next::Wait(delay, dialect, reply) => {
-                    tokio::time::sleep(delay).await;
-                    self.session.answer(reply, dialect);
+                Next::Pause => {
+                    let shared = Arc::clone(&self.session.shared);
+                    if self.is_gone_before(shared.console.pause.changed()).await {
+                        return Ok(Some(End::Drop));
+                    }
+                    self.interpret_rest()
+                }
+                Next::Wait(wait) => {
+                    if !self.wait(wait).await {
+                        return Ok(Some(End::Drop));
+                    }
                     self.flush().await?;
                     self.interpret_rest()
                 }
@@ -160,10 +175,69 @@ impl Connection {
         }
     }
 
+    /// Waits as long as it takes, or until the server stops, and answers. Says whether the client is
+    /// still there.
+    async fn wait(&mut self, wait: Wait) -> bool {
+        let client = Arc::clone(&self.connected.client);
+        client.waiting.begin();
+        let gone = self
+            .is_gone_before(async {
+                tokio::select! {
+                    () = tokio::time::sleep(wait.lasting) => {}
+                    () = client.waiting.ended.notified(), if wait.can_be_ended => {}
+                }
+            })
+            .await;
+        let reply = if client.waiting.end() {
+            Reply::Error(error("UNBLOCKED client unblocked via CLIENT UNBLOCK"))
+        } else {
+            wait.reply
+        };
+        self.session.answer(reply, wait.dialect);
+        !gone
+    }
+
+    /// Whether the client is ended, or leaves, before something has happened. When the server
+    /// stops, nothing more is waited for.
+    async fn is_gone_before(&self, happened: impl Future<Output = ()>) -> bool {
+        let client = &self.connected.client;
+        let left = async {
+            // What it has sent meanwhile says that it is there, and is read later.
+            let mut byte = [0];
+            if !matches!(self.stream.peek(&mut byte).await, Ok(0) | Err(_)) {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = happened => false,
+            () = client.kill.cancelled() => !self.session.shared.stop.is_cancelled(),
+            () = left => true,
+        }
+    }
+
     /// Waits for bytes and carries out what they complete. Says how many they were. A client that
     /// has closed its side gets its connection closed: all its replies are written by then.
     async fn read(&mut self) -> io::Result<(Next, usize)> {
-        poll_fn(|cx| self.poll_read(cx)).await
+        poll_fn(|cx| match self.poll_read(cx) {
+            // A monitor has something to be shown although it asks nothing.
+            Poll::Pending if self.session.poll_shown(cx) => Poll::Ready(Ok((Next::Read, 0))),
+            read => read,
+        })
+        .await
+    }
+
+    fn count(&self, times: Counter, bytes: Counter, len: usize) {
+        let (metrics, activity) = (
+            &self.session.shared.console.metrics,
+            &self.connected.client.activity,
+        );
+        metrics.add(times, 1);
+        metrics.add(bytes, len as u64);
+        let own = match bytes {
+            Counter::InputBytes => &activity.input,
+            _ => &activity.output,
+        };
+        clients::add(own, len as u64);
     }
 
     /// Reads once, interprets what was read, and keeps what is left over.
@@ -180,6 +254,7 @@ impl Connection {
             if bytes.is_empty() {
                 return Poll::Ready(Ok((Next::End(End::Close), 0)));
             }
+            self.count(Counter::Reads, Counter::InputBytes, bytes.len());
             let next = if self.rest.is_empty() {
                 let (taken, next) = self.interpret(bytes);
                 self.rest
@@ -203,7 +278,10 @@ impl Connection {
         let stream = Pin::new(&mut self.stream);
         Poll::Ready(match ready!(poll_read_buf(stream, cx, &mut self.rest)) {
             Ok(0) => Ok((Next::End(End::Close), 0)),
-            Ok(len) => Ok((self.interpret_rest(), len)),
+            Ok(len) => {
+                self.count(Counter::Reads, Counter::InputBytes, len);
+                Ok((self.interpret_rest(), len))
+            }
             Err(error) => Err(error),
         })
     }
@@ -225,6 +303,7 @@ impl Connection {
     /// took: all complete requests, unless a limit was reached.
     fn interpret(&mut self, bytes: &[u8]) -> (usize, Next) {
         let mut taken = 0;
+        self.session.begin();
         loop {
             if self.session.out.len() >= WRITE_AT || self.session.batch.cost() >= SUBMIT_AT {
                 return (taken, Next::GoOn);
@@ -234,17 +313,17 @@ impl Connection {
                 Ok((Some(request), len)) => (request, len),
                 Ok((None, skipped)) => return (taken + skipped, Next::Read),
                 Err(error) => {
-                    let reply = Reply::Error(ErrorReply::Other(error.to_string().into()));
-                    self.session.answer(reply, error.dialect());
+                    let refusal = ErrorReply::Other(error.to_string().into());
+                    self.session.count_refused(&[], &refusal);
+                    self.session.answer(Reply::Error(refusal), error.dialect());
                     return (bytes.len(), Next::End(End::Linger));
                 }
             };
             match self.session.take(&request.args, request.dialect) {
                 Taken::Done => taken += len,
                 Taken::NotYet => return (taken, Next::GoOn),
-                Taken::Wait(delay, dialect, reply) => {
-                    return (taken + len, Next::Wait(delay, dialect, reply));
-                }
+                Taken::Paused => return (taken, Next::Pause),
+                Taken::Wait(wait) => return (taken + len, Next::Wait(wait)),
                 Taken::End(end) => return (taken + len, Next::End(end)),
             }
         }
@@ -254,12 +333,12 @@ impl Connection {
     async fn submit(&mut self) -> io::Result<()> {
         // What was read ahead of the first write need not wait for the disk (P3).
         self.flush().await?;
-        let (batch, dialects) = self.session.take_batch();
-        let replies = match self.session.shared.engine.submit(batch).await {
-            Ok(replies) => replies,
-            Err(_) => Session::stopped(dialects.len()),
+        let (batch, pending) = self.session.take_batch();
+        let applied = match self.session.shared.engine.submit(batch).await {
+            Ok(applied) => applied,
+            Err(_) => Session::stopped(pending.len()),
         };
-        for (reply, dialect) in replies.into_iter().zip(dialects) {
+        for (reply, dialect) in self.session.settle_batch(pending, applied) {
             protocol::encode(reply, dialect, &mut self.session.out);
             if self.session.out.len() >= WRITE_AT {
                 self.flush().await?;
@@ -269,18 +348,21 @@ impl Connection {
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        let out = &mut self.session.out;
-        while !out.is_empty() {
+        while !self.session.out.is_empty() {
+            let out = &mut self.session.out;
             let written = poll_fn(|cx| {
                 let slices = out.io_slices();
                 Pin::new(&mut self.stream).poll_write_vectored(cx, &slices)
             });
             match written.await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
-                written => out.advance(written),
+                written => {
+                    self.session.out.advance(written);
+                    self.count(Counter::Writes, Counter::OutputBytes, written);
+                }
             }
         }
-        out.shrink_to(KEEP_OUT);
+        self.session.out.shrink_to(KEEP_OUT);
         Ok(())
     }
 }

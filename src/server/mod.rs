@@ -19,10 +19,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use settings::Settings;
+pub use settings::{DebugCommand, Settings, StartedWith};
 pub use shutdown::{StopSignal, stop_signals};
 
 use clients::Clients;
+use commands::Console;
 
 use crate::engine::{Engine, EngineFailure, Running};
 
@@ -73,7 +74,10 @@ pub async fn run(
     settings: Arc<Settings>,
     stop: CancellationToken,
 ) -> Result<(), EngineFailure> {
+    let addrs = listeners.iter();
+    let addrs = addrs.filter_map(|listener| listener.local_addr().ok());
     let shared = Arc::new(Shared {
+        console: Console::new(addrs.collect(), engine.time()),
         engine,
         settings,
         clients: Arc::default(),
@@ -91,6 +95,10 @@ pub async fn run(
     let sweeping = tokio::spawn({
         let engine = Arc::clone(&shared.engine);
         async move { engine.sweep_expired().await }
+    });
+    let sampling = tokio::spawn({
+        let shared = Arc::clone(&shared);
+        async move { shared.console.sample().await }
     });
 
     let has_log = running.has_log();
@@ -115,6 +123,7 @@ pub async fn run(
         );
     }
     sweeping.abort();
+    sampling.abort();
     shared.engine.close();
     let closing = tokio::time::timeout(limits.shutdown_timeout.max(MIN_CLOSE), running.ended());
     closing.await.unwrap_or(Err(EngineFailure::Stuck))
@@ -125,6 +134,7 @@ pub async fn run(
 struct Shared {
     engine: Arc<Engine>,
     settings: Arc<Settings>,
+    console: Console,
     clients: Arc<Clients>,
     /// A permit for each client that may still come.
     free: Arc<Semaphore>,

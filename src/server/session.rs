@@ -3,14 +3,16 @@
 //! It knows no socket. The connection hands it requests, submits its batch and writes its output.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
 
 use super::Shared;
 use super::clients::Client;
-use super::commands::Answer;
-use super::transaction::Queue;
+use super::commands::{Answer, Feed, Pending};
+use super::transaction::{Queue, Queued};
 use crate::command::{self, Command, Reply, ServerCommand, Spec, Watch};
-use crate::engine::{Batch, Stopped};
-use crate::protocol::{self, Decoder, Dialect, ErrorReply, Output, RespVersion};
+use crate::engine::{Applied, Batch, Stopped};
+use crate::protocol::{self, Decoder, Dialect, ErrorReply, Output};
 use crate::store::Value;
 
 /// What became of a request.
@@ -20,10 +22,22 @@ pub(super) enum Taken {
     Done,
     /// It can be taken once the batch was submitted: it is to be given again then.
     NotYet,
+    /// It cannot be taken before a pause is over: it is to be given again then.
+    Paused,
     /// It is taken, and nothing more is to be until this much time has passed.
-    Wait(std::time::Duration, Dialect, Reply),
+    Wait(Wait),
     /// It is the last.
     End(End),
+}
+
+/// What a client waits for before it is answered.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Wait {
+    pub(super) lasting: std::time::Duration,
+    pub(super) dialect: Dialect,
+    pub(super) reply: Reply,
+    /// Whether CLIENT UNBLOCK ends it.
+    pub(super) can_be_ended: bool,
 }
 
 /// How a connection ends.
@@ -43,8 +57,6 @@ pub(super) enum Replies {
     On,
     Off,
     /// Not that of the next request.
-    SkipNext,
-    /// Not that of this one.
     Skip,
 }
 
@@ -53,9 +65,9 @@ pub(super) struct Session {
     pub(super) shared: Arc<Shared>,
     pub(super) client: Arc<Client>,
     pub(super) decoder: Decoder,
-    /// What must go through the log, and how each of its replies is to be written.
+    /// What must go through the log, and what its replies are the replies of.
     pub(super) batch: Batch,
-    dialects: Vec<Dialect>,
+    pending: Pending,
     /// Replies that were not written yet.
     pub(super) out: Output<Value>,
     pub(super) authenticated: bool,
@@ -63,6 +75,10 @@ pub(super) struct Session {
     /// The commands since MULTI.
     pub(super) queue: Option<Queue>,
     pub(super) watch: Option<Watch>,
+    /// What it is to be shown, if it is a monitor.
+    pub(super) monitor: Option<Feed>,
+    /// When what is being carried out began.
+    pub(super) lap_began: Instant,
 }
 
 impl Session {
@@ -71,12 +87,14 @@ impl Session {
             client,
             decoder: Decoder::default(),
             batch: Batch::default(),
-            dialects: Vec::new(),
+            pending: Pending::default(),
             out: Output::default(),
             authenticated: false,
             replies: Replies::On,
             queue: None,
             watch: None,
+            monitor: None,
+            lap_began: Instant::now(),
             shared,
         };
         session.trust(!session.shared.settings.needs_password());
@@ -95,27 +113,58 @@ impl Session {
             tracing::warn!("closing a connection that speaks HTTP: a page may have sent it here");
             return Taken::End(End::Drop);
         }
-        let dialect = self.heard(dialect);
         let spec = match self.admit(args, dialect) {
             Ok(spec) => spec,
             Err(error) => {
+                self.count_refused(args, &error);
+                let dialect = self.heard(dialect);
                 return self.refuse(args, error, dialect);
             }
         };
-        let arguments = args.get(1..).unwrap_or_default();
-        match spec.run {
-            command::Run::Server(run) if self.is_of_transaction(run) => {
-                self.take_of_transaction(run, arguments, dialect)
-            }
-            _ if self.queue.is_some() => self.enqueue(spec, arguments, dialect),
-            _ => self.carry_out(spec, arguments, dialect),
+        if self.is_held(spec) {
+            return Taken::Paused;
         }
+        self.note_asked(spec);
+        let taken = match spec.run {
+            command::Run::Server(run) if self.is_of_transaction(run) => {
+                let dialect = self.heard(dialect);
+                let taken = self.take_of_transaction(spec, run, args, dialect);
+                self.note_transaction();
+                taken
+            }
+            _ if self.queue.is_some() => {
+                let dialect = self.heard(dialect);
+                let arguments = args.get(1..).unwrap_or_default();
+                let taken = self.enqueue(spec, arguments, dialect);
+                self.note_transaction();
+                taken
+            }
+            _ => self.carry_out(spec, args, dialect),
+        };
+        if !matches!(taken, Taken::NotYet) {
+            self.show(spec, args);
+        }
+        taken
+    }
+
+    /// Whether a pause lets this command wait. None does once the server stops.
+    fn is_held(&self, spec: &Spec) -> bool {
+        let writes = spec.flags.has(command::Flags::WRITE)
+            || matches!(spec.run, command::Run::Server(ServerCommand::Exec))
+                && self.queue.as_ref().is_some_and(Queue::writes);
+        self.shared.console.pause.holds(writes) && !self.shared.stop.is_cancelled()
+    }
+
+    fn note_transaction(&self) {
+        let queued = self.queue.as_ref().map(Queue::len);
+        let watched = self.watch.as_ref().map_or(0, Watch::len);
+        self.client.activity.in_transaction(queued, watched);
     }
 
     /// The command, if it may be used by this client and now.
     fn admit(&self, args: &[&[u8]], dialect: Dialect) -> Result<&'static Spec, ErrorReply> {
         let spec = command::find(args, dialect)?;
-        if !self.authenticated && !spec.flags.has(command::Flags::NO_AUTH) {
+        if !self.may_ask() && !spec.flags.has(command::Flags::NO_AUTH) {
             return Err(command::error("NOAUTH Authentication required."));
         }
         if self.queue.is_some() && spec.flags.has(command::Flags::NO_MULTI) {
@@ -126,43 +175,96 @@ impl Session {
         Ok(spec)
     }
 
-    fn carry_out(&mut self, spec: &'static Spec, args: &[&[u8]], dialect: Dialect) -> Taken {
+    /// Whether the client has given the password, or none is needed any more.
+    pub(super) fn may_ask(&self) -> bool {
+        self.authenticated || !self.shared.settings.needs_password()
+    }
+
+    fn carry_out(&mut self, spec: &'static Spec, request: &[&[u8]], dialect: Dialect) -> Taken {
+        let args = request.get(1..).unwrap_or_default();
         match spec.interpret(args) {
             Command::Write(operation) => {
+                let dialect = self.heard(dialect);
                 self.batch.write(&operation);
-                self.dialects.push(dialect);
+                self.pending.push(spec, request, dialect);
+                Taken::Done
+            }
+            Command::Read { run, args, .. } if !self.batch.is_empty() => {
+                let dialect = self.heard(dialect);
+                self.batch.read(run, args);
+                self.pending.push(spec, request, dialect);
                 Taken::Done
             }
             Command::Read { run, args, whole } => {
-                if !self.batch.is_empty() {
-                    self.batch.read(run, args);
-                    self.dialects.push(dialect);
-                } else if whole {
-                    let reply = self.shared.engine.read_whole(|view| run(view, args));
-                    protocol::encode(reply, dialect, &mut self.out);
+                let reply = if whole {
+                    self.shared.engine.read_whole(|view| run(view, args))
                 } else {
-                    let reply = self.shared.engine.read(run, args);
-                    protocol::encode(reply, dialect, &mut self.out);
-                }
-                Taken::Done
+                    self.shared.engine.read(run, args)
+                };
+                let dialect = self.heard(dialect);
+                self.answer_counted(spec, request, reply, dialect)
             }
-            Command::Ready(reply) => self.answer(reply, dialect),
+            Command::Ready(reply) => {
+                let dialect = self.heard(dialect);
+                self.answer_counted(spec, request, reply, dialect)
+            }
             // What it tells or changes may depend on everything before it.
             Command::Server(_) if !self.batch.is_empty() => Taken::NotYet,
-            Command::Server(run) => match self.run(run, args) {
+            Command::Server(run) => {
+                let heard = self.heard(dialect);
+                self.carry_out_here(run, spec, request, (dialect, heard))
+            }
+        }
+    }
+
+    /// Carries out a command of the server. `dialect` is that of the request, `heard` the one in
+    /// which it would be answered if the command changed nothing about that.
+    fn carry_out_here(
+        &mut self,
+        run: ServerCommand,
+        spec: &'static Spec,
+        request: &[&[u8]],
+        (dialect, heard): (Dialect, Dialect),
+    ) -> Taken {
+        let before = self.replies;
+        let args = request.get(1..).unwrap_or_default();
+        let wait = |session: &mut Self, lasting, reply, can_be_ended| {
+            let outcome = session.outcome(spec, request, &reply);
+            session.count(spec, request, &outcome);
+            Taken::Wait(Wait {
+                lasting,
+                dialect: heard,
+                reply,
+                can_be_ended,
+            })
+        };
+        match self.run(run, args) {
+            Answer::Reply(reply) => {
                 // fred asks for RESP on a line, and wants to be answered in it.
-                Answer::Reply(reply) if run == ServerCommand::Hello && !args.is_empty() => {
-                    self.answer(reply, self.resp())
+                let heard = if run == ServerCommand::Hello && !args.is_empty() {
+                    self.decoder.version().into()
+                } else if self.replies == before {
+                    self.spoken(heard)
+                } else {
+                    self.spoken_of(dialect)
+                };
+                self.answer_counted(spec, request, reply, heard)
+            }
+            Answer::After(lasting, reply) => wait(self, lasting, reply, true),
+            Answer::Busy(lasting, reply) => {
+                // It counts as having begun so much earlier.
+                self.lap_began = self
+                    .lap_began
+                    .checked_sub(lasting)
+                    .unwrap_or(self.lap_began);
+                wait(self, lasting, reply, false)
+            }
+            Answer::End(end, reply) => {
+                if let Some(reply) = reply {
+                    self.answer_counted(spec, request, reply, heard);
                 }
-                Answer::Reply(reply) => self.answer(reply, self.spoken(dialect)),
-                Answer::After(delay, reply) => Taken::Wait(delay, dialect, reply),
-                Answer::End(end, reply) => {
-                    if let Some(reply) = reply {
-                        self.answer(reply, dialect);
-                    }
-                    Taken::End(end)
-                }
-            },
+                Taken::End(end)
+            }
         }
     }
 
@@ -172,16 +274,55 @@ impl Session {
             protocol::encode(reply, dialect, &mut self.out);
         } else {
             self.batch.ready(reply);
-            self.dialects.push(dialect);
+            self.pending.push_counted(dialect);
         }
         Taken::Done
     }
 
+    /// The same for a command that was carried out just now, and counts as such.
+    pub(super) fn answer_counted(
+        &mut self,
+        spec: &'static Spec,
+        request: &[&[u8]],
+        reply: Reply,
+        dialect: Dialect,
+    ) -> Taken {
+        let outcome = self.outcome(spec, request, &reply);
+        let taken = self.answer(reply, dialect);
+        self.count(spec, request, &outcome);
+        taken
+    }
+
     /// Puts a transaction into the batch, which answers it.
-    pub(super) fn put_in_batch(&mut self, put: impl FnOnce(&mut Batch), dialect: Dialect) -> Taken {
+    pub(super) fn put_in_batch(
+        &mut self,
+        put: impl FnOnce(&mut Batch),
+        spec: &'static Spec,
+        commands: Vec<Queued>,
+        dialect: Dialect,
+    ) -> Taken {
         put(&mut self.batch);
-        self.dialects.push(dialect);
+        self.pending.push_transaction(spec, commands, dialect);
         Taken::Done
+    }
+
+    /// Whether there is a line to be shown to a monitor; then it is among its replies.
+    pub(super) fn poll_shown(&mut self, cx: &mut Context<'_>) -> bool {
+        /// Lines that are taken at once.
+        const LINES: usize = 256;
+        let mut shown = false;
+        for _ in 0..LINES {
+            let Some(Poll::Ready(Some(line))) =
+                self.monitor.as_mut().map(|feed| feed.poll_line(cx))
+            else {
+                break;
+            };
+            self.out.push_bytes(b"+");
+            self.out.push_bytes(&line);
+            self.out.push_bytes(b"\r\n");
+            shown = true;
+        }
+        shown
     }
 
     /// The dialect of a reply, as CLIENT REPLY has it.
@@ -189,10 +330,6 @@ impl Session {
         match self.replies {
             Replies::On => dialect,
             Replies::Off => Dialect::Silent,
-            Replies::SkipNext => {
-                self.replies = Replies::Skip;
-                dialect
-            }
             Replies::Skip => {
                 self.replies = Replies::On;
                 Dialect::Silent
@@ -200,35 +337,37 @@ impl Session {
         }
     }
 
-    /// The dialect that the reply of a command has which may just have changed it.
-    pub(super) fn spoken(&self, dialect: Dialect) -> Dialect {
-        match dialect {
-            Dialect::Resp2 | Dialect::Resp3 if self.replies == Replies::Off => Dialect::Silent,
-            Dialect::Resp2 | Dialect::Resp3 => self.resp(),
+    /// The dialect that the reply of a command has which may just have changed the version of RESP.
+    pub(super) fn spoken(&self, heard: Dialect) -> Dialect {
+        match heard {
+            Dialect::Resp2 | Dialect::Resp3 => self.decoder.version().into(),
             other => other,
         }
     }
 
-    /// RESP in the version that this client has chosen.
-    fn resp(&self) -> Dialect {
-        match self.decoder.version() {
-            RespVersion::Two => Dialect::Resp2,
-            RespVersion::Three => Dialect::Resp3,
+    /// The same for one that has just changed which replies the client wants to hear.
+    fn spoken_of(&self, dialect: Dialect) -> Dialect {
+        match self.replies {
+            Replies::On => dialect,
+            Replies::Off | Replies::Skip => Dialect::Silent,
         }
     }
 
     /// Has the log take the batch, and turns its replies into bytes.
-    pub(super) fn take_batch(&mut self) -> (Batch, Vec<Dialect>) {
+    pub(super) fn take_batch(&mut self) -> (Batch, Pending) {
         (
             std::mem::take(&mut self.batch),
-            std::mem::take(&mut self.dialects),
+            std::mem::take(&mut self.pending),
         )
     }
 
     /// The replies of a batch that nobody carried out.
-    pub(super) fn stopped(count: usize) -> Vec<Reply> {
+    pub(super) fn stopped(count: usize) -> Applied {
         let stopped = Reply::Error(ErrorReply::Other(format!("ERR {Stopped}").into()));
-        vec![stopped; count]
+        Applied {
+            replies: vec![stopped; count],
+            laps: Vec::new(),
+        }
     }
 
     /// Answers a request that was not admitted. In a transaction it makes the whole void.
@@ -239,7 +378,7 @@ impl Session {
         let exec = args
             .first()
             .is_some_and(|name| command::is_word(name, "EXEC"));
-        if !exec || !self.authenticated {
+        if !exec || !self.may_ask() {
             return self.answer(Reply::Error(error), dialect);
         }
         (self.queue, self.watch) = (None, None);

@@ -24,8 +24,9 @@ pub(super) struct Queue {
     spoiled: bool,
 }
 
+/// A command that waits for EXEC.
 #[derive(Debug)]
-struct Queued {
+pub(super) struct Queued {
     spec: &'static Spec,
     args: Vec<Box<[u8]>>,
 }
@@ -34,6 +35,11 @@ impl Queue {
     /// EXEC will be refused.
     pub(super) fn spoil(&mut self) {
         self.spoiled = true;
+    }
+
+    /// Whether one of its commands may change the store.
+    pub(super) fn writes(&self) -> bool {
+        self.commands.iter().any(Queued::writes)
     }
 
     /// How many commands it holds.
@@ -68,10 +74,12 @@ impl Session {
     /// Carries out a command that concerns the transaction, and is never queued.
     pub(super) fn take_of_transaction(
         &mut self,
+        spec: &'static Spec,
         command: ServerCommand,
-        args: &[&[u8]],
+        request: &[&[u8]],
         dialect: Dialect,
     ) -> Taken {
+        let args = request.get(1..).unwrap_or_default();
         let reply = match command {
             ServerCommand::Multi => {
                 self.queue = Some(Queue::default());
@@ -88,7 +96,7 @@ impl Session {
                 self.watch = None;
                 Reply::Ok
             }
-            ServerCommand::Exec => return self.exec(dialect),
+            ServerCommand::Exec => return self.exec(spec, dialect),
             // What is watched is looked at now, behind all that was sent before.
             _ if !self.batch.is_empty() => return Taken::NotYet,
             ServerCommand::Watch => {
@@ -96,16 +104,16 @@ impl Session {
                 Reply::Ok
             }
             other => match self.run(other, args) {
-                Answer::Reply(reply) | Answer::After(_, reply) => reply,
                 Answer::End(end, reply) => {
                     if let Some(reply) = reply {
-                        self.answer(reply, dialect);
+                        self.answer_counted(spec, request, reply, dialect);
                     }
                     return Taken::End(end);
                 }
+                answer => answer.at_once(),
             },
         };
-        self.answer(reply, dialect)
+        self.answer_counted(spec, request, reply, dialect)
     }
 
     fn watch(&mut self, keys: &[&[u8]]) {
@@ -118,18 +126,20 @@ impl Session {
         }
     }
 
-    fn exec(&mut self, dialect: Dialect) -> Taken {
+    fn exec(&mut self, spec: &'static Spec, dialect: Dialect) -> Taken {
+        let request: &[&[u8]] = &[b"EXEC"];
         let Some(queue) = &self.queue else {
             let error = command::error("ERR EXEC without MULTI");
-            return self.answer(Reply::Error(error), dialect);
+            return self.answer_counted(spec, request, Reply::Error(error), dialect);
         };
         if queue.spoiled {
             (self.queue, self.watch) = (None, None);
             let error = "EXECABORT Transaction discarded because of previous errors.";
-            return self.answer(Reply::Error(command::error(error)), dialect);
+            let error = Reply::Error(command::error(error));
+            return self.answer_counted(spec, request, error, dialect);
         }
         // One that changes nothing is answered from the store, behind all that was sent before.
-        let needs_store = !queue.commands.iter().all(|queued| queued.writes());
+        let needs_store = !queue.commands.iter().all(Queued::writes);
         if needs_store && !self.batch.is_empty() {
             return Taken::NotYet;
         }
@@ -140,28 +150,32 @@ impl Session {
             Some(watch) => watch.unchanged_until(),
         };
         let Some(base) = base else {
-            return self.answer(Reply::Aborted, dialect);
+            return self.answer_counted(spec, request, Reply::Aborted, dialect);
         };
+        let commands = commands.unwrap_or_default();
         let mut transaction = Transaction::default();
-        for queued in commands.unwrap_or_default() {
-            self.add_to(&mut transaction, &queued);
+        for queued in &commands {
+            self.add_to(&mut transaction, queued);
         }
         let watched = || watch.iter().flat_map(Watch::keys).collect::<Vec<_>>();
         if !transaction.only_reads() {
             return self.put_in_batch(
                 |batch| batch.transaction(transaction, base, watched()),
+                spec,
+                commands,
                 self.spoken(dialect),
             );
         }
-        let reply = self.shared.engine.read_whole(|view| {
+        let (reply, laps) = self.shared.engine.read_whole(|view| {
             let as_watched = |(key, was_there)| view.get(key).is_some() == was_there;
             let changed = watch.as_ref().is_some_and(Watch::is_changed);
             if changed || !watched().into_iter().all(as_watched) {
-                return Reply::Aborted;
+                return (Reply::Aborted, Vec::new());
             }
             transaction.read_from(view)
         });
-        self.answer(reply, self.spoken(dialect))
+        self.settle_transaction(&commands, &reply, &mut laps.into_iter());
+        self.answer_counted(spec, request, reply, self.spoken(dialect))
     }
 
     fn add_to(&mut self, transaction: &mut Transaction, queued: &Queued) {
@@ -171,17 +185,24 @@ impl Session {
             Command::Read { run, args, .. } => transaction.read(run, args),
             Command::Ready(reply) => transaction.ready(reply),
             Command::Server(command) => {
-                let reply = match self.run(command, &args) {
-                    Answer::Reply(reply) | Answer::After(_, reply) => reply,
-                    Answer::End(_, reply) => reply.unwrap_or(Reply::Ok),
-                };
-                transaction.ready(reply);
+                transaction.ready(self.run(command, &args).at_once());
             }
         }
     }
 }
 
 impl Queued {
+    pub(super) fn spec(&self) -> &'static Spec {
+        self.spec
+    }
+
+    /// The request, as it came but for the writing of its name.
+    pub(super) fn request(&self) -> Vec<&[u8]> {
+        let name = self.spec.name.split('|').next().unwrap_or_default();
+        let args = self.args.iter().map(|arg| &**arg);
+        std::iter::once(name.as_bytes()).chain(args).collect()
+    }
+
     fn writes(&self) -> bool {
         self.spec.flags.has(command::Flags::WRITE)
     }

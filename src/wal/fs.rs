@@ -115,6 +115,13 @@ pub(crate) fn write_zeros(file: &dyn FsFile, from: u64, to: u64) -> io::Result<(
     Ok(())
 }
 
+/// Reads the start of a file that is none of the log's, at most `limit` bytes of it.
+pub fn read_start(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// The operating system's files.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StdFs;

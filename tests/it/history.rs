@@ -78,7 +78,7 @@ fn live(
             Engine::recover(Arc::clone(&store), Arc::new(disk.clone()), &options).unwrap();
         let before = contents_of(&*store);
         for steps in batches {
-            let replies = engine.submit(batch(steps)).await.unwrap();
+            let replies = engine.submit(batch(steps)).await.unwrap().replies;
             assert_eq!(replies.len(), steps.len());
         }
         engine.close();

@@ -11,12 +11,16 @@ use std::path::{Path, PathBuf};
 /// The layers: what each module of the crate's root may use. Arrows go down only.
 const LAYERS: &[(&str, &[&str])] = &[
     ("time", &[]),
+    ("metrics", &[]),
     ("protocol", &[]),
     ("store", &["time"]),
     ("wal", &["time"]),
     ("command", &["protocol", "store", "time"]),
     ("engine", &["command", "protocol", "store", "time", "wal"]),
-    ("server", &["command", "engine", "protocol", "store"]),
+    (
+        "server",
+        &["command", "engine", "metrics", "protocol", "store", "time"],
+    ),
     ("config", &["wal"]),
 ];
 

@@ -101,7 +101,7 @@ impl RespDecoder {
     }
 
     /// The elements of the request that `bytes` begin with, and its length; `None` while it is not
-    /// complete. No elements is a request too, and asks for nothing. An error leaves all as it was.
+    /// complete. No elements is a request too, and asks for nothing. Not to be called after an error.
     pub fn decode<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<(Args<'a>, usize)>, RespError> {
         if self.missing == 0 {
             match self.count(bytes)? {
@@ -370,6 +370,7 @@ mod tests {
         for (bytes, error) in [
             (&b"*10\r\n"[..], "none"),
             (b"*11\r\n", count),
+            (b"*1\r\n$4\r\nPING\r\n*11\r\n", count),
             (b"*11\rx", "invalid CRLF in request"),
             (b"*1048577\r\n", "invalid multibulk length"),
             (b"*1\r\n$16384\r\n", "none"),
@@ -381,7 +382,8 @@ mod tests {
         }
         let mut decoder = Decoder::default();
         decoder.trust(false);
-        assert!(decoder.decode(b"*11\r\n").is_err());
+        let (_, auth) = decoder.decode(b"*1\r\n$1\r\na\r\n*11\r\n").unwrap();
+        assert_eq!(auth, 11);
         decoder.trust(true);
         assert_eq!(decoder.decode(b"*11\r\n"), Ok((None, 0)));
     }
@@ -498,12 +500,15 @@ mod tests {
     #[test]
     fn wanted_says_what_the_element_at_hand_lacks() {
         let bytes = b"*2\r\n$3\r\nGET\r\n$5\r\nabcde\r\n";
+        let mut kept = Decoder::default();
         let wanted: Vec<usize> = (0..=bytes.len())
             .map(|at| {
-                let mut decoder = Decoder::default();
-                let (request, _) = decoder.decode(&bytes[..at]).unwrap();
+                let mut fresh = Decoder::default();
+                let (request, _) = fresh.decode(&bytes[..at]).unwrap();
                 assert_eq!(request.is_some(), at == bytes.len());
-                decoder.wanted()
+                assert!(kept.decode(&bytes[..at]).is_ok());
+                assert_eq!(kept.wanted(), fresh.wanted(), "{at} bytes");
+                fresh.wanted()
             })
             .collect();
         let header = [0; 4];

@@ -2,6 +2,7 @@
 
 use super::{refuse, text};
 use crate::command::{Reply, database, integer, is_word};
+use crate::metrics::Counter;
 use crate::protocol::{ErrorReply, RespVersion};
 use crate::server::clients::Role;
 use crate::server::session::{Replies, Session};
@@ -42,7 +43,7 @@ impl Session {
         {
             return refuse(WRONG_PASSWORD);
         }
-        if !self.authenticated {
+        if !self.may_ask() {
             return refuse(NO_AUTH);
         }
         if let Some(name) = name
@@ -96,6 +97,8 @@ impl Session {
         let welcome = user == b"default" && verdict == Verdict::Right;
         if welcome {
             self.trust(true);
+        } else {
+            self.shared.console.metrics.add(Counter::AuthDenied, 1);
         }
         welcome
     }
@@ -103,6 +106,7 @@ impl Session {
     pub(super) fn reset(&mut self) -> Reply {
         (self.queue, self.watch) = (None, None);
         self.replies = Replies::On;
+        self.monitor = None;
         self.decoder.speak(RespVersion::Two);
         self.client.reset();
         self.client.set_role(Role::Normal);
