@@ -42,7 +42,7 @@ pub(crate) fn syntax(command: &'static str) -> ErrorReply {
     let spec = lookup(b"SET").filter(|spec| spec.name == command);
     ErrorReply::Syntax {
         command,
-        expected: spec.map(|spec| spec.expected()).unwrap_or_default(),
+        expected: spec.map(super::Spec::expected).unwrap_or_default(),
     }
 }
 

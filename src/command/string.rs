@@ -433,10 +433,10 @@ fn get_ex<'a>(args: &'a [&'a [u8]]) -> Result<Command<'a>, ErrorReply> {
     write(Operation::GetEx { key, expiry })
 }
 
-fn pairs<'a>(
-    args: &[&'a [u8]],
-    command: &'static str,
-) -> Result<Vec<(&'a [u8], &'a [u8])>, ErrorReply> {
+/// A key and its value.
+type Pair<'a> = (&'a [u8], &'a [u8]);
+
+fn pairs<'a>(args: &[&'a [u8]], command: &'static str) -> Result<Vec<Pair<'a>>, ErrorReply> {
     let (pairs, left) = args.as_chunks();
     if !left.is_empty() {
         return Err(ErrorReply::WrongCount {

@@ -10,7 +10,7 @@ use super::Shared;
 use super::clients::Client;
 use super::commands::{Answer, Feed, Pending};
 use super::transaction::{Queue, Queued};
-use crate::command::{self, Command, Reply, ServerCommand, Spec, Watch};
+use crate::command::{self, ClientCommand, Command, Reply, ServerCommand, Spec, Watch};
 use crate::engine::{Applied, Batch, Stopped};
 use crate::protocol::{self, Decoder, Dialect, ErrorReply, Output};
 use crate::store::Value;
@@ -243,6 +243,9 @@ impl Session {
                 // fred asks for RESP on a line, and wants to be answered in it.
                 let heard = if run == ServerCommand::Hello && !args.is_empty() {
                     self.decoder.version().into()
+                } else if run == ServerCommand::Client(ClientCommand::Reply) && reply == Reply::Ok {
+                    // ON is answered even where the reply to it was to be left out.
+                    self.spoken_of(dialect)
                 } else if self.replies == before {
                     self.spoken(heard)
                 } else {

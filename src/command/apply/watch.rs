@@ -15,10 +15,13 @@ use parking_lot::Mutex;
 pub struct Watches {
     /// How many there are, so that a change costs nothing where there are none.
     count: AtomicUsize,
-    keys: Mutex<BTreeMap<Box<[u8]>, Vec<Arc<AtomicBool>>>>,
+    keys: Mutex<BTreeMap<Box<[u8]>, Watching>>,
     /// The position up to which everything was applied.
     applied: AtomicU64,
 }
+
+/// The flags of those who watch a key.
+type Watching = Vec<Arc<AtomicBool>>;
 
 /// What one client watches. Dropping it ends that.
 #[derive(Debug)]

@@ -61,9 +61,9 @@ impl Session {
         };
         let mut traits = self.client.traits.lock();
         let (place, named) = if is_word(what, "LIB-NAME") {
-            (&mut traits.library, "lib-name")
+            (&mut traits.library, "LIB-NAME")
         } else if is_word(what, "LIB-VER") {
-            (&mut traits.library_version, "lib-ver")
+            (&mut traits.library_version, "LIB-VER")
         } else {
             let what = super::shown(what);
             return Err(other(format!("ERR Unrecognized option '{what}'")));
@@ -129,10 +129,10 @@ impl Session {
         let (millis, mode) = args.split_first().ok_or_else(|| syntax("CLIENT|PAUSE"))?;
         let all = match *mode {
             [] => true,
-            [mode] if is_word(mode, "ALL") => true,
-            [mode] if is_word(mode, "WRITE") => false,
-            [_] => return Err(error("ERR CLIENT PAUSE mode must be WRITE or ALL")),
-            _ => return Err(syntax("CLIENT|PAUSE")),
+            // What stands behind the mode is not looked at; Valkey does not either.
+            [mode, ..] if is_word(mode, "ALL") => true,
+            [mode, ..] if is_word(mode, "WRITE") => false,
+            _ => return Err(error("ERR CLIENT PAUSE mode must be WRITE or ALL")),
         };
         let lasting = super::timeout(millis)?;
         self.shared.console.pause.begin(lasting, all);
@@ -158,7 +158,8 @@ impl Session {
     fn client_unblock(&self, args: &[&[u8]]) -> Result<Reply, ErrorReply> {
         let (id, how) = args.split_first().ok_or_else(|| syntax("CLIENT|UNBLOCK"))?;
         let with_error = match *how {
-            [] => false,
+            // Only as a pair with the id is it looked at, as Valkey has it.
+            [] | [_, _, ..] => false,
             [how] if is_word(how, "TIMEOUT") => false,
             [how] if is_word(how, "ERROR") => true,
             _ => {
@@ -266,11 +267,10 @@ impl Filter {
         };
         if is_word(option, "ID") {
             let ids = self.ids.get_or_insert_default();
-            ids.insert(client_id(value)?);
-            // More of them, up to the next option.
-            let more = rest.iter().take_while(|arg| integer(arg).is_ok()).count();
-            let (more, rest) = rest.split_at_checked(more).unwrap_or((rest, &[]));
-            for id in more {
+            // As many as there are, up to the next option.
+            let count = behind.iter().take_while(|arg| integer(arg).is_ok()).count();
+            let (given, rest) = behind.split_at_checked(count).unwrap_or((behind, &[]));
+            for id in given {
                 ids.insert(client_id(id)?);
             }
             return Ok(rest);
