@@ -6,7 +6,7 @@ use super::operation::{BitCombine, Operation};
 use super::spec::{Flags, Group, Keys, Run, Spec};
 use super::value::bitfield;
 use super::value::bits::{self, BitRange, Unit};
-use super::{Command, Reply, View, error};
+use super::{Command, Reply, Sees, View, error};
 use crate::protocol::ErrorReply;
 use crate::store::Entry;
 
@@ -90,7 +90,7 @@ pub(super) static COMMANDS: &[Spec] = &[
                 Command::Read {
                     run: read_fields,
                     args,
-                    whole: false,
+                    sees: Sees::Key,
                 }
             })
         }),

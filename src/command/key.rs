@@ -121,7 +121,7 @@ pub(super) static COMMANDS: &[Spec] = &[
         keys: Keys::NONE,
         required: &[],
         summary: "any key",
-        run: Run::Read(|view, _| random_key(view)),
+        run: Run::Walk(|view, _| random_key(view)),
         ..ROW
     },
     Spec {
@@ -132,7 +132,7 @@ pub(super) static COMMANDS: &[Spec] = &[
         complexity: "O(N), N being the number of all keys",
         required: &["pattern"],
         summary: "the keys that match a pattern",
-        run: Run::Read(keys),
+        run: Run::Walk(keys),
         ..ROW
     },
     Spec {
@@ -145,7 +145,7 @@ pub(super) static COMMANDS: &[Spec] = &[
         required: &["cursor"],
         optional: "[MATCH pattern] [COUNT count] [TYPE type]",
         summary: "walk over all keys, some at a time",
-        run: Run::Read(|view, args| or_error(scan(view, args))),
+        run: Run::Walk(|view, args| or_error(scan(view, args))),
         ..ROW
     },
     Spec {

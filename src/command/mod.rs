@@ -27,6 +27,7 @@ pub mod value;
 mod view;
 
 pub use apply::Applier;
+pub use apply::sequence::Sequence;
 pub use apply::watch::{Watch, Watches};
 pub(crate) use arguments::{database, integer, is_word, syntax};
 pub use bitfield::{FieldAction, FieldStep};
@@ -60,13 +61,24 @@ pub enum Command<'a> {
         run: ReadFn,
         /// The arguments behind the name.
         args: &'a [&'a [u8]],
-        /// Whether several keys must be seen as they were together.
-        whole: bool,
+        /// What it must see.
+        sees: Sees,
     },
     /// Answered without the store; also every error.
     Ready(Reply),
     /// Something that the server itself carries out.
     Server(ServerCommand),
+}
+
+/// What a read must see. None sees half of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sees {
+    /// One key.
+    Key,
+    /// Several keys as they were together at one moment.
+    Keys,
+    /// Each key that it meets, as it is then.
+    Any,
 }
 
 impl Spec {
@@ -79,12 +91,17 @@ impl Spec {
             Run::Read(run) => Command::Read {
                 run,
                 args,
-                whole: false,
+                sees: Sees::Key,
+            },
+            Run::Walk(run) => Command::Read {
+                run,
+                args,
+                sees: Sees::Any,
             },
             Run::ReadWhole(run) => Command::Read {
                 run,
                 args,
-                whole: true,
+                sees: Sees::Keys,
             },
             Run::Server(command) => Command::Server(command),
         }

@@ -270,6 +270,20 @@ operations! {
 impl<'a> Operation<'a> {
     const EXEC: u8 = 24;
 
+    /// Whether it may change more than one key, or one key more than once.
+    pub fn changes_several(&self) -> bool {
+        matches!(
+            self,
+            Self::MSet { .. }
+                | Self::MSetNx { .. }
+                | Self::DelMany { .. }
+                | Self::Rename { .. }
+                | Self::RenameNx { .. }
+                | Self::FlushAll {}
+                | Self::Exec { .. }
+        )
+    }
+
     /// A transaction is read back only if all of its operations are.
     fn checked(self) -> Result<Self, BadOperation> {
         if let Self::Exec { operations, .. } = &self {

@@ -37,8 +37,10 @@ pub struct Spec {
 pub enum Run {
     /// Its arguments make an operation, or show that none is needed.
     Parsed(for<'a> fn(&'a [&'a [u8]]) -> Result<Command<'a>, ErrorReply>),
-    /// It reads one key, or makes no claim about several.
+    /// It reads one key.
     Read(ReadFn),
+    /// It looks at many keys, and makes no claim about any two of them.
+    Walk(ReadFn),
     /// It reads several keys, which must be seen as they were together at one moment.
     ReadWhole(ReadFn),
     /// It concerns the connection or the server.

@@ -6,7 +6,7 @@ use super::arguments::{
 use super::operation::{Condition, Expiry, Operation, Rest};
 use super::spec::{Flags, Group, Keys, Run, Spec};
 use super::value::{lcs, range};
-use super::{Command, Reply, View, count, error};
+use super::{Command, Reply, Sees, View, count, error};
 use crate::protocol::{Absence, ErrorReply};
 use crate::store::{Entry, Value};
 
@@ -262,7 +262,7 @@ pub(super) static COMMANDS: &[Spec] = &[
         optional: "[LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]",
         summary: "the longest common subsequence of two values",
         // It may take a second: nobody is held up meanwhile.
-        run: Run::Read(|view, args| or_error(find_lcs(view, args))),
+        run: Run::Walk(|view, args| or_error(find_lcs(view, args))),
         ..ROW
     },
 ];
@@ -411,7 +411,7 @@ fn get_ex<'a>(args: &'a [&'a [u8]]) -> Result<Command<'a>, ErrorReply> {
                 entry.map_or(Reply::Nil(Absence::Key { command: "GETEX" }), value)
             },
             args,
-            whole: false,
+            sees: Sees::Key,
         });
     }
     let mut lifetime = None;

@@ -1,5 +1,6 @@
 //! The store as a command that reads sees it: without what has expired.
 
+use super::Sequence;
 use crate::store::{Entry, InMemStore};
 use crate::time::{SharedClock, Timestamp};
 
@@ -13,17 +14,17 @@ pub struct View<'a> {
 #[derive(Debug, Clone, Copy)]
 enum Moment<'a> {
     /// Now, for a read that is answered at once.
-    Clock(&'a SharedClock),
+    Clock(&'a SharedClock, &'a Sequence),
     /// The time of the frame, for one that stands behind a write.
     Frame(Timestamp),
 }
 
 impl<'a> View<'a> {
     /// The store as it is now.
-    pub fn now(store: &'a dyn InMemStore, clock: &'a SharedClock) -> Self {
+    pub fn now(store: &'a dyn InMemStore, clock: &'a SharedClock, sequence: &'a Sequence) -> Self {
         Self {
             store,
-            moment: Moment::Clock(clock),
+            moment: Moment::Clock(clock, sequence),
         }
     }
 
@@ -41,8 +42,8 @@ impl<'a> View<'a> {
         match self.moment {
             _ if entry.expires().is_none() => Some(entry),
             Moment::Frame(time) => entry.is_live(time).then_some(entry),
-            Moment::Clock(clock) if entry.is_live(clock.now()) => Some(entry),
-            Moment::Clock(clock) => {
+            Moment::Clock(clock, _) if entry.is_live(clock.now()) => Some(entry),
+            Moment::Clock(clock, _) => {
                 let time = clock.expiry_time();
                 self.store.get(key).filter(|entry| entry.is_live(time))
             }
@@ -60,10 +61,16 @@ impl<'a> View<'a> {
     /// Where the first is absent this says nothing of the second; to LCS, its one user, that is all
     /// the same then.
     pub fn pair(&self, first: &[u8], second: &[u8]) -> (Option<Entry>, Option<Entry>) {
-        let mut one = self.get(first);
         loop {
-            let two = self.get(second);
-            let again = self.get(first);
+            let look = || (self.get(first), self.get(second), self.get(first));
+            let found = match self.moment {
+                Moment::Clock(_, sequence) => sequence.read(look),
+                Moment::Frame(_) => Some(look()),
+            };
+            let Some((one, two, again)) = found else {
+                std::thread::yield_now();
+                continue;
+            };
             let same = match (&one, &again) {
                 (Some(one), Some(again)) => one.is_same(again),
                 (None, None) => true,
@@ -72,14 +79,13 @@ impl<'a> View<'a> {
             if same {
                 return (one, two);
             }
-            one = again;
         }
     }
 
     /// What time it is.
     pub fn time(&self) -> Timestamp {
         match self.moment {
-            Moment::Clock(clock) => clock.now(),
+            Moment::Clock(clock, _) => clock.now(),
             Moment::Frame(time) => time,
         }
     }

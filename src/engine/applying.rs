@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::Ticket;
 use super::batch::{self, Applied, Batched, Place, Step};
-use crate::command::{Applier, Reply, View, Watches};
+use crate::command::{Applier, Reply, Sequence, View, Watches};
 use crate::store::InMemStore;
 use crate::time::SharedClock;
 use crate::wal::group_commit::Group;
@@ -25,6 +25,7 @@ pub(super) struct State {
     /// reading by those who must see several keys as they were together.
     applier: RwLock<Applier>,
     watches: Arc<Watches>,
+    sequence: Arc<Sequence>,
     clock: Arc<SharedClock>,
     /// Keys that were removed because they had expired.
     expired: AtomicU64,
@@ -37,11 +38,17 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(store: Arc<dyn InMemStore>, clock: Arc<SharedClock>) -> Self {
         let watches = Arc::new(Watches::default());
-        let applier = Applier::new(Arc::clone(&store), Arc::clone(&watches));
+        let sequence = Arc::new(Sequence::default());
+        let applier = Applier::new(
+            Arc::clone(&store),
+            Arc::clone(&watches),
+            Arc::clone(&sequence),
+        );
         Self {
             store,
             applier: RwLock::new(applier),
             watches,
+            sequence,
             clock,
             expired: AtomicU64::new(0),
             groups: AtomicU64::new(0),
@@ -79,7 +86,14 @@ impl State {
 
     /// The store as it is now.
     pub(super) fn view(&self) -> View<'_> {
-        View::now(&*self.store, &self.clock)
+        View::now(&*self.store, &self.clock, &self.sequence)
+    }
+
+    /// What `read` says of one key; it sees each operation whole or not at all.
+    pub(super) fn view_key<R>(&self, read: impl Fn(&View<'_>) -> R) -> R {
+        let found = self.sequence.read(|| read(&self.view()));
+        // Some operation was half applied: this waits until it is done.
+        found.unwrap_or_else(|| self.view_whole(read))
     }
 
     pub(super) fn view_whole<R>(&self, read: impl FnOnce(&View<'_>) -> R) -> R {

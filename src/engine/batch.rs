@@ -269,10 +269,11 @@ impl<'a> Batched<'a> {
             Step::Transaction(steps) => {
                 let operation = self.operation();
                 let position = self.advance();
-                applier.begin(position, self.place.time);
                 let begun = self.watch.last;
-                let reply = execute(applier, &operation, steps, &mut self.watch);
-                applier.finish();
+                let watch = &mut self.watch;
+                let reply = applier.at_once(position, self.place.time, |applier| {
+                    execute(applier, &operation, steps, watch)
+                });
                 self.watch.last = begun;
                 reply
             }

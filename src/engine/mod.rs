@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use crate::command::{ReadFn, Reply, View, Watches};
+use crate::command::{ReadFn, Reply, Sees, View, Watches};
 use crate::store::InMemStore;
 use crate::time::{SharedClock, Timestamp, system_clock};
 use crate::wal::fs::Fs;
@@ -143,9 +143,13 @@ impl Engine {
         Ok((engine, Running::new(log, applier), report))
     }
 
-    /// Answers a read of one key from the store, at once.
-    pub fn read(&self, run: ReadFn, args: &[&[u8]]) -> Reply {
-        run(&self.state.view(), args)
+    /// Answers a read from the store, at once.
+    pub fn read(&self, run: ReadFn, args: &[&[u8]], sees: Sees) -> Reply {
+        match sees {
+            Sees::Key => self.state.view_key(|view| run(view, args)),
+            Sees::Keys => self.state.view_whole(|view| run(view, args)),
+            Sees::Any => run(&self.state.view(), args),
+        }
     }
 
     /// Looks at the store while nothing is applied: what is seen was all there at one moment.

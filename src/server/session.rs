@@ -127,12 +127,20 @@ impl Session {
         self.note_asked(spec);
         let taken = match spec.run {
             command::Run::Server(run) if self.is_of_transaction(run) => {
+                let replies = self.replies;
                 let dialect = self.heard(dialect);
                 let taken = self.take_of_transaction(spec, run, args, dialect);
+                if matches!(taken, Taken::NotYet) {
+                    // It will be heard again.
+                    self.replies = replies;
+                }
                 self.note_transaction();
                 taken
             }
-            _ if self.queue.is_some() => {
+            // RESET ends a transaction, like much else.
+            _ if self.queue.is_some()
+                && !matches!(spec.run, command::Run::Server(ServerCommand::Reset)) =>
+            {
                 let dialect = self.heard(dialect);
                 let arguments = args.get(1..).unwrap_or_default();
                 let taken = self.enqueue(spec, arguments, dialect);
@@ -195,12 +203,8 @@ impl Session {
                 self.pending.push(spec, request, dialect);
                 Taken::Done
             }
-            Command::Read { run, args, whole } => {
-                let reply = if whole {
-                    self.shared.engine.read_whole(|view| run(view, args))
-                } else {
-                    self.shared.engine.read(run, args)
-                };
+            Command::Read { run, args, sees } => {
+                let reply = self.shared.engine.read(run, args, sees);
                 let dialect = self.heard(dialect);
                 self.answer_counted(spec, request, reply, dialect)
             }
@@ -397,8 +401,7 @@ impl Session {
             | ServerCommand::Exec
             | ServerCommand::Discard
             | ServerCommand::Watch
-            | ServerCommand::Quit
-            | ServerCommand::Reset => true,
+            | ServerCommand::Quit => true,
             ServerCommand::Unwatch => self.queue.is_none(),
             _ => false,
         }

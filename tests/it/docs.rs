@@ -86,7 +86,9 @@ fn every_row_of_the_table_is_whole() {
             spec.name
         );
         assert_eq!(spec.name, spec.name.to_uppercase());
-        assert_eq!(least, words + spec.required.len(), "{}'s arity", spec.name);
+        // CLIENT KILL has two forms, which name their own.
+        let required = spec.required.len() + usize::from(spec.name == "CLIENT|KILL");
+        assert_eq!(least, words + required, "{}'s arity", spec.name);
         // What may have more says what.
         assert!(
             spec.arity > 0 || !spec.optional.is_empty() || spec.name == "QUIT",

@@ -320,7 +320,7 @@ impl Client {
 fn folded(disk: &Disk) -> std::collections::BTreeMap<Vec<u8>, Vec<u8>> {
     use postres::command::{Applier, Operation};
     let store: Arc<dyn store::InMemStore> = store::with_shards(1, 0).into();
-    let mut applier = Applier::new(Arc::clone(&store), Arc::default());
+    let mut applier = Applier::new(Arc::clone(&store), Arc::default(), Arc::default());
     for (bytes, position) in contents(disk).iter().zip(1..) {
         let operation = Operation::decode(bytes).unwrap();
         applier.apply(&operation, position, Default::default());

@@ -5,6 +5,7 @@ mod expiry;
 mod key;
 mod number;
 mod recent;
+pub mod sequence;
 mod string;
 pub mod watch;
 
@@ -15,6 +16,7 @@ use super::{Reply, View, error};
 use crate::store::{Entry, InMemStore};
 use crate::time::Timestamp;
 use recent::Recent;
+use sequence::Sequence;
 use watch::Watches;
 
 /// The hand that changes the store, one operation after the other, in log order.
@@ -29,6 +31,8 @@ pub struct Applier {
     recent: Recent,
     /// Who is to be told when a key changes. Nothing that is decided here depends on it.
     watches: Arc<Watches>,
+    /// Who reads is told by it that an operation is half applied.
+    sequence: Arc<Sequence>,
     /// The position of the operation at hand.
     position: u64,
     /// Its frame's time.
@@ -37,11 +41,12 @@ pub struct Applier {
 
 impl Applier {
     /// Applies to `store`, which is empty and is changed by nobody else.
-    pub fn new(store: Arc<dyn InMemStore>, watches: Arc<Watches>) -> Self {
+    pub fn new(store: Arc<dyn InMemStore>, watches: Arc<Watches>, sequence: Arc<Sequence>) -> Self {
         Self {
             store,
             recent: Recent::default(),
             watches,
+            sequence,
             position: 0,
             now: Timestamp::default(),
         }
@@ -50,24 +55,32 @@ impl Applier {
     /// Carries out the operation at `position`, of a frame of the time `now`, and says what its
     /// client is told.
     pub fn apply(&mut self, operation: &Operation<'_>, position: u64, now: Timestamp) -> Reply {
-        self.begin(position, now);
-        let reply = match operation {
-            Operation::Exec { .. } => self.replay_transaction(operation),
-            operation => self.carry_out(operation),
-        };
-        self.finish();
+        if operation.changes_several() {
+            return self.at_once(position, now, |applier| match operation {
+                Operation::Exec { .. } => applier.replay_transaction(operation),
+                operation => applier.carry_out(operation),
+            });
+        }
+        (self.position, self.now) = (position, now);
+        let reply = self.carry_out(operation);
+        self.watches.publish(position);
         reply
     }
 
-    /// Begins with the operation at `position`: what is carried out until [`Self::finish`] belongs
-    /// to it.
-    pub fn begin(&mut self, position: u64, now: Timestamp) {
+    /// Lets `carry_out` do all that the operation at `position` consists of. Whoever reads sees
+    /// nothing of it, or all.
+    pub fn at_once<R>(
+        &mut self,
+        position: u64,
+        now: Timestamp,
+        carry_out: impl FnOnce(&mut Self) -> R,
+    ) -> R {
         (self.position, self.now) = (position, now);
-    }
-
-    /// The operation at hand is done: whoever looks sees it.
-    pub fn finish(&self) {
-        self.watches.publish(self.position);
+        self.sequence.begin();
+        let done = carry_out(self);
+        self.sequence.end();
+        self.watches.publish(position);
+        done
     }
 
     /// Whether the transaction at hand is to be carried out: none of the keys that it watched was

@@ -60,17 +60,18 @@ impl Session {
             return Err(syntax("CLIENT|SETINFO"));
         };
         let mut traits = self.client.traits.lock();
-        let (place, named) = if is_word(what, "LIB-NAME") {
-            (&mut traits.library, "LIB-NAME")
+        let place = if is_word(what, "LIB-NAME") {
+            &mut traits.library
         } else if is_word(what, "LIB-VER") {
-            (&mut traits.library_version, "LIB-VER")
+            &mut traits.library_version
         } else {
             let what = super::shown(what);
             return Err(other(format!("ERR Unrecognized option '{what}'")));
         };
         if !is_plain(value) {
+            let what = super::shown(what);
             return Err(other(format!(
-                "ERR {named} cannot contain spaces, newlines or special characters."
+                "ERR {what} cannot contain spaces, newlines or special characters."
             )));
         }
         *place = value.to_vec();
