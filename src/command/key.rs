@@ -315,11 +315,6 @@ fn flush<'a>(args: &'a [&'a [u8]]) -> Result<Command<'a>, ErrorReply> {
     Ok(Command::Write(Operation::FlushAll {}))
 }
 
-fn live_entries(view: &View<'_>, table: usize) -> impl Iterator<Item = Entry> {
-    let entries = view.store().table(table).into_iter();
-    entries.filter(|entry| view.is_live(entry))
-}
-
 fn key(entry: &Entry) -> Reply {
     Reply::Bytes(entry.key().to_vec())
 }
@@ -328,7 +323,7 @@ fn random_key(view: &View<'_>) -> Reply {
     let tables = view.store().table_count();
     let start = random_below(tables);
     for step in 0..tables {
-        let entries: Vec<_> = live_entries(view, (start + step) % tables).collect();
+        let entries: Vec<_> = view.table((start + step) % tables).collect();
         if let Some(entry) = entries.get(random_below(entries.len())) {
             return key(entry);
         }
@@ -348,7 +343,7 @@ fn random_below(limit: usize) -> usize {
 fn keys(view: &View<'_>, args: &[&[u8]]) -> Reply {
     let pattern = first(args);
     let tables = 0..view.store().table_count();
-    let entries = tables.flat_map(|table| live_entries(view, table));
+    let entries = tables.flat_map(|table| view.table(table));
     let matching = entries.filter(|entry| matches(pattern, entry.key()));
     Reply::Array(matching.map(|entry| key(&entry)).collect())
 }
@@ -401,7 +396,7 @@ fn scan(view: &View<'_>, args: &[&[u8]]) -> Result<Reply, ErrorReply> {
     let mut table = usize::try_from(cursor).unwrap_or(usize::MAX);
     let (mut found, mut seen) = (Vec::new(), 0);
     while table < tables && seen < wanted {
-        for entry in live_entries(view, table) {
+        for entry in view.table(table) {
             seen += 1;
             if any_type && pattern.is_none_or(|pattern| matches(pattern, entry.key())) {
                 found.push(key(&entry));

@@ -52,7 +52,24 @@ impl<'a> View<'a> {
 
     /// Whether an entry that was just taken from this store has not expired.
     pub fn is_live(&self, entry: &Entry) -> bool {
-        entry.expires().is_none() || self.get(entry.key()).is_some()
+        entry.expires().is_none() || entry.is_live(self.time()) || self.get(entry.key()).is_some()
+    }
+
+    /// What one table holds that has not expired. No operation is half applied in it: a key that an
+    /// operation removes and sets again is not missed.
+    pub fn table(&self, index: usize) -> impl Iterator<Item = Entry> {
+        let entries = loop {
+            let look = || self.store.table(index);
+            let found = match self.moment {
+                Moment::Clock(_, sequence) => sequence.read(look),
+                Moment::Frame(_) => Some(look()),
+            };
+            match found {
+                Some(entries) => break entries,
+                None => std::thread::yield_now(),
+            }
+        };
+        entries.into_iter().filter(|entry| self.is_live(entry))
     }
 
     /// The entries of two keys as they were at one moment, without holding up who changes them:

@@ -42,6 +42,11 @@ impl Queue {
         self.commands.iter().any(Queued::writes)
     }
 
+    /// Whether all of it is logged, whatever the store holds.
+    fn is_logged(&self) -> bool {
+        !self.commands.is_empty() && self.commands.iter().all(Queued::is_logged)
+    }
+
     /// How many commands it holds.
     pub(super) fn len(&self) -> usize {
         self.commands.len()
@@ -138,9 +143,9 @@ impl Session {
             let error = Reply::Error(command::error(error));
             return self.answer_counted(spec, request, error, dialect);
         }
-        // One that changes nothing is answered from the store, behind all that was sent before.
-        let needs_store = !queue.commands.iter().all(Queued::writes);
-        if needs_store && !self.batch.is_empty() {
+        // One that changes nothing is answered from the store, and what changes a watched key may
+        // still be in the batch: both come behind all that was sent before.
+        if !self.batch.is_empty() && !queue.is_logged() {
             return Taken::NotYet;
         }
         let commands = self.queue.take().map(|queue| queue.commands);
@@ -179,7 +184,7 @@ impl Session {
     }
 
     fn add_to(&mut self, transaction: &mut Transaction, queued: &Queued) {
-        let args: Vec<&[u8]> = queued.args.iter().map(|arg| &**arg).collect();
+        let args = queued.args();
         match queued.spec.interpret(&args) {
             Command::Write(operation) => transaction.write(&operation),
             Command::Read { run, args, .. } => transaction.read(run, args),
@@ -199,11 +204,21 @@ impl Queued {
     /// The request, as it came but for the writing of its name.
     pub(super) fn request(&self) -> Vec<&[u8]> {
         let name = self.spec.name.split('|').next().unwrap_or_default();
-        let args = self.args.iter().map(|arg| &**arg);
-        std::iter::once(name.as_bytes()).chain(args).collect()
+        std::iter::once(name.as_bytes())
+            .chain(self.args())
+            .collect()
+    }
+
+    fn args(&self) -> Vec<&[u8]> {
+        self.args.iter().map(|arg| &**arg).collect()
     }
 
     fn writes(&self) -> bool {
         self.spec.flags.has(command::Flags::WRITE)
+    }
+
+    /// Whether it makes an operation: what may write need not, such as a GETEX without an option.
+    fn is_logged(&self) -> bool {
+        matches!(self.spec.interpret(&self.args()), Command::Write(_))
     }
 }

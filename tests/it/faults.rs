@@ -426,6 +426,44 @@ fn a_write_that_fails_changes_nothing_and_its_neighbours_in_the_pipeline_say_so(
 }
 
 #[test]
+fn a_transaction_that_is_not_saved_changes_nothing_and_one_that_watched_its_keys_goes_on() {
+    let disk = Disk::default();
+    let server = Server::start(&disk, 8);
+    let (mut client, mut watcher) = (Client::connect(&server), Client::connect(&server));
+    assert_eq!(client.ask("SET a 1"), "+OK");
+    assert_eq!(watcher.ask("WATCH a b"), "+OK");
+    let mut writes = 0;
+    disk.plan(move |call, _| {
+        writes += usize::from(call == Call::Write);
+        (call == Call::Write && writes == 1).then_some(Fault::FailHalfway(EIO))
+    });
+    for (request, reply) in [
+        ("MULTI", "+OK"),
+        ("SET a 2", "+QUEUED"),
+        ("GET a", "+QUEUED"),
+        ("INCR b", "+QUEUED"),
+    ] {
+        assert_eq!(client.ask(request), reply);
+    }
+    let refusal = client.ask("EXEC");
+    assert!(refusal.starts_with("-ERR not saved: "), "{refusal}");
+    assert_eq!(client.ask("GET a"), "+OK 1");
+    assert_eq!(client.ask("EXISTS b"), "+OK 0");
+    // It is over, and nobody's key was changed.
+    assert_eq!(client.ask("EXEC"), "-ERR EXEC without MULTI");
+    assert_eq!(watcher.ask("MULTI"), "+OK");
+    assert_eq!(watcher.ask("APPEND a 0"), "+QUEUED");
+    assert_eq!(watcher.ask("EXEC"), "+OK 1");
+    let mut length = String::new();
+    watcher.stream.read_line(&mut length).unwrap();
+    assert_eq!(length, "2\n");
+    assert_eq!(client.ask("GET a"), "+OK 10");
+    let memory = contents_of(&*server.store);
+    server.stop().unwrap();
+    assert_eq!(memory, folded(&disk));
+}
+
+#[test]
 fn nothing_is_acknowledged_after_a_failed_sync_and_the_server_ends() {
     let disk = Disk::default();
     let server = Server::start(&disk, 8);

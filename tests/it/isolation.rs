@@ -1,0 +1,193 @@
+//! What clients see of each other's writes to several keys, and who wins where only one can.
+
+use std::collections::BTreeMap;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::support::client::Client;
+use crate::support::process::Server;
+
+const KEYS: usize = 40;
+
+fn keys() -> Vec<String> {
+    (0..KEYS).map(|n| format!("key:{n}")).collect()
+}
+
+/// Gives all keys the same value, a larger one each time, by an MSET or a transaction, until told
+/// to stop.
+fn write(client: &mut Client, done: &AtomicBool) {
+    for n in 1.. {
+        if done.load(Ordering::Relaxed) {
+            return;
+        }
+        let pairs: Vec<_> = keys().iter().map(|key| format!("{key} {n}")).collect();
+        if n % 2 == 0 {
+            assert_eq!(client.request(&format!("MSET {}", pairs.join(" "))), "+OK");
+        } else {
+            let sets: String = pairs.iter().map(|pair| format!("SET {pair}\n")).collect();
+            client.send(format!("MULTI\n{sets}EXEC\n").as_bytes());
+            for expected in std::iter::once("+OK").chain(std::iter::repeat_n("+QUEUED", KEYS)) {
+                assert_eq!(client.reply(), expected);
+            }
+            assert_eq!(client.reply(), format!("+OK {KEYS}"));
+            (0..KEYS).for_each(|_| assert_eq!(client.reply(), "OK"));
+        }
+    }
+}
+
+/// The elements of a list.
+fn elements(client: &mut Client) -> Vec<String> {
+    let count = client.reply();
+    let count = count.strip_prefix("+OK ").unwrap().parse().unwrap();
+    (0..count).map(|_| client.reply()).collect()
+}
+
+fn beside_a_writer(rounds: usize, read: impl Fn(&mut Client, usize) + Sync) {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &["-shards", "8", "-fsync", "never"]);
+    let done = AtomicBool::new(false);
+    let first: Vec<_> = keys().iter().map(|key| format!("{key} 0")).collect();
+    assert_eq!(
+        server
+            .connect()
+            .request(&format!("MSET {}", first.join(" "))),
+        "+OK"
+    );
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| write(&mut server.connect(), &done));
+        let reader = || {
+            let mut client = server.connect();
+            (0..rounds).for_each(|round| read(&mut client, round));
+        };
+        let readers = [scope.spawn(reader), scope.spawn(reader)];
+        let read = readers.map(std::thread::ScopedJoinHandle::join);
+        done.store(true, Ordering::Relaxed);
+        writer.join().unwrap();
+        read.into_iter().for_each(|read| read.unwrap());
+    });
+    server.stop();
+}
+
+#[test]
+fn no_read_of_several_keys_sees_half_of_an_mset_or_of_a_transaction() {
+    let mget = format!("MGET {}\n", keys().join(" "));
+    let gets: String = keys().iter().map(|key| format!("GET {key}\n")).collect();
+    beside_a_writer(3000, |client, round| {
+        let values = match round % 3 {
+            0 => {
+                client.send(mget.as_bytes());
+                elements(client)
+            }
+            // Behind a write, where it goes through the log.
+            1 => {
+                client.send(format!("SET other 1\n{mget}").as_bytes());
+                assert_eq!(client.reply(), "+OK");
+                elements(client)
+            }
+            _ => {
+                client.send(format!("MULTI\n{gets}EXEC\n").as_bytes());
+                (0..=KEYS).for_each(|_| drop(client.reply()));
+                elements(client)
+            }
+        };
+        assert_eq!(values.len(), KEYS);
+        assert!(
+            values.iter().all(|value| *value == values[0]),
+            "round {round}: {values:?}"
+        );
+    });
+}
+
+/// Reads of one key each, one behind the other: once one of them has seen a transaction, those
+/// behind it do, too.
+#[test]
+fn whoever_has_seen_a_part_of_a_transaction_sees_all_of_it_from_then_on() {
+    let gets: String = keys().iter().map(|key| format!("GET {key}\n")).collect();
+    beside_a_writer(1500, |client, round| {
+        client.send(gets.as_bytes());
+        let values: Vec<u64> = (0..KEYS)
+            .map(|_| {
+                client
+                    .reply()
+                    .strip_prefix("+OK ")
+                    .unwrap()
+                    .parse()
+                    .unwrap()
+            })
+            .collect();
+        assert!(values.is_sorted(), "round {round}: {values:?}");
+    });
+}
+
+/// One round of a race for `key`: the reply says who won.
+fn try_to_take(client: &mut Client, key: &str, own: usize, round: usize) -> bool {
+    let (line, won, lost) = match round % 3 {
+        0 => (
+            format!("SET {key} {own} NX"),
+            "+OK",
+            "-SET condition was not met",
+        ),
+        1 => (format!("SETNX {key} {own}"), "+OK 1", "+OK 0"),
+        _ => (
+            format!("MSETNX {key} {own} {key}:too {own}"),
+            "+OK 1",
+            "+OK 0",
+        ),
+    };
+    let told = client.request(&line);
+    assert!(told == won || told == lost, "{told}");
+    told == won
+}
+
+/// Two clients race for these keys; who has won each.
+fn race(server: &Server, rounds: std::ops::Range<usize>) -> BTreeMap<String, usize> {
+    let start = Barrier::new(2);
+    let won = std::thread::scope(|scope| {
+        let racers = [1, 2].map(|own| {
+            let (start, rounds) = (&start, rounds.clone());
+            scope.spawn(move || {
+                let mut client = server.connect();
+                rounds
+                    .map(|round| {
+                        start.wait();
+                        try_to_take(&mut client, &format!("lock:{round}"), own, round)
+                    })
+                    .collect::<Vec<_>>()
+            })
+        });
+        racers.map(|racer| racer.join().unwrap())
+    });
+    let [one, two] = won;
+    rounds
+        .zip(one.into_iter().zip(two))
+        .map(|(round, (one, two))| {
+            assert!(
+                one != two,
+                "round {round}: {}",
+                if one { "both won" } else { "none won" }
+            );
+            (format!("lock:{round}"), if one { 1 } else { 2 })
+        })
+        .collect()
+}
+
+#[test]
+fn of_two_clients_that_race_to_set_a_key_that_is_absent_just_one_wins_also_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let mut winners = race(&server, 0..400);
+    server.kill();
+    let server = Server::start(dir.path(), &["-shards", "8"]);
+    winners.extend(race(&server, 400..500));
+    let mut client = server.connect();
+    for (round, (key, winner)) in winners.iter().enumerate() {
+        assert_eq!(
+            client.request(&format!("GET {key}")),
+            format!("+OK {winner}")
+        );
+        assert!(!try_to_take(&mut client, key, 3, round), "{key}");
+    }
+    let won = winners.values().filter(|winner| **winner == 1).count();
+    assert!((1..500).contains(&won), "one was always first: no race");
+    server.stop();
+}
