@@ -36,6 +36,21 @@ pub enum Counter {
     OutputLimit,
 }
 
+/// A command that was carried out.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Call {
+    /// Its number.
+    pub command: usize,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether its reply is an error.
+    pub failed: bool,
+    /// How many keys it found.
+    pub hits: u64,
+    /// How many it looked for and did not find.
+    pub misses: u64,
+}
+
 const COUNTERS: usize = Counter::OutputLimit as usize + 1;
 
 /// Texts of errors that are told apart, at most, by each thread.
@@ -116,18 +131,14 @@ impl Metrics {
 
     /// Adds to a counter.
     pub fn add(&self, counter: Counter, by: u64) {
-        self.with_shard(|shard| {
-            if let Some(counter) = shard.counters.get(counter as usize) {
-                bump(counter, by);
-            }
-        });
+        self.with_shard(|shard| shard.add(counter, by));
     }
 
     /// A command was carried out.
-    pub fn executed(&self, command: usize, took: Duration, failed: bool) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+    pub fn executed(&self, call: &Call) {
+        let nanos = u64::try_from(call.took.as_nanos()).unwrap_or(u64::MAX);
         self.with_shard(|shard| {
-            let Some(tally) = shard.tally(command) else {
+            let Some(tally) = shard.tally(call.command) else {
                 return;
             };
             bump(&tally.calls, 1);
@@ -135,11 +146,15 @@ impl Metrics {
             if let Some(bucket) = tally.buckets.get(bucket_of(nanos)) {
                 bump(bucket, 1);
             }
-            if failed {
+            shard.add(Counter::CommandsProcessed, 1);
+            if call.failed {
                 bump(&tally.failed, 1);
             }
-            if let Some(counter) = shard.counters.get(Counter::CommandsProcessed as usize) {
-                bump(counter, 1);
+            if call.hits > 0 {
+                shard.add(Counter::KeyspaceHits, call.hits);
+            }
+            if call.misses > 0 {
+                shard.add(Counter::KeyspaceMisses, call.misses);
             }
         });
     }
@@ -235,6 +250,12 @@ fn bump(counter: &AtomicU64, by: u64) {
 }
 
 impl Shard {
+    fn add(&self, counter: Counter, by: u64) {
+        if let Some(counter) = self.counters.get(counter as usize) {
+            bump(counter, by);
+        }
+    }
+
     fn tally(&self, command: usize) -> Option<&Tally> {
         let slot = self.commands.get(command)?;
         Some(slot.get_or_init(|| {
@@ -404,18 +425,29 @@ mod tests {
     use super::*;
 
     fn took(metrics: &Metrics, nanos: u64) {
-        metrics.executed(1, Duration::from_nanos(nanos), false);
+        metrics.executed(&Call {
+            command: 1,
+            took: Duration::from_nanos(nanos),
+            ..Call::default()
+        });
     }
 
     #[test]
     fn what_many_threads_count_is_all_there_even_when_they_have_ended() {
         let metrics = Metrics::new(3);
+        let call = Call {
+            command: 2,
+            took: Duration::from_micros(1),
+            failed: true,
+            hits: 2,
+            misses: 1,
+        };
         for _ in 0..3 {
             std::thread::scope(|scope| {
                 for _ in 0..4 {
                     scope.spawn(|| {
                         for _ in 0..1000 {
-                            metrics.executed(2, Duration::from_micros(1), true);
+                            metrics.executed(&call);
                             metrics.rejected(0);
                             metrics.add(Counter::InputBytes, 5);
                             metrics.error("ERR");
@@ -433,6 +465,8 @@ mod tests {
         assert_eq!((failed.nanos, unused.calls), (12_000_000, 0));
         assert_eq!(totals.of(Counter::InputBytes), 60_000);
         assert_eq!(totals.of(Counter::CommandsProcessed), 12_000);
+        assert_eq!(totals.of(Counter::KeyspaceHits), 24_000);
+        assert_eq!(totals.of(Counter::KeyspaceMisses), 12_000);
         assert_eq!(totals.errors().collect::<Vec<_>>(), [("ERR", 12_000)]);
         assert!(
             metrics.shards.all.lock().len() <= 8,

@@ -103,7 +103,13 @@ impl Connection {
                 read = self.read() => read?,
                 () = &mut ending => break,
             };
-            if let Some(end) = self.settle(next).await? {
+            let settled = tokio::select! {
+                biased;
+                settled = self.settle(next) => settled?,
+                // A client that takes no replies can be ended all the same.
+                () = killed(&ended, stop) => return Ok(()),
+            };
+            if let Some(end) = settled {
                 return self.end(end).await;
             }
         }
@@ -364,6 +370,14 @@ impl Connection {
         }
         self.session.out.shrink_to(KEEP_OUT);
         Ok(())
+    }
+}
+
+/// Waits until the client is ended while the server goes on.
+async fn killed(ended: &CancellationToken, stop: &CancellationToken) {
+    ended.cancelled().await;
+    if stop.is_cancelled() {
+        std::future::pending::<()>().await;
     }
 }
 

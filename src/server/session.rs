@@ -233,8 +233,8 @@ impl Session {
         let before = self.replies;
         let args = request.get(1..).unwrap_or_default();
         let wait = |session: &mut Self, lasting, reply, can_be_ended| {
-            let outcome = session.outcome(spec, request, &reply);
-            session.count(spec, request, &outcome);
+            let call = session.outcome(spec, request.len(), &reply);
+            session.count(spec, request, call);
             Taken::Wait(Wait {
                 lasting,
                 dialect: heard,
@@ -294,9 +294,9 @@ impl Session {
         reply: Reply,
         dialect: Dialect,
     ) -> Taken {
-        let outcome = self.outcome(spec, request, &reply);
+        let call = self.outcome(spec, request.len(), &reply);
         let taken = self.answer(reply, dialect);
-        self.count(spec, request, &outcome);
+        self.count(spec, request, call);
         taken
     }
 

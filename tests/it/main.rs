@@ -28,6 +28,7 @@ mod history;
 mod isolation;
 mod large;
 mod linearizable;
+mod operators;
 mod protocol;
 mod reads;
 mod recovery;

@@ -1,17 +1,18 @@
 //! What commands cost: how often each is carried out, how long it takes, what is noted of those
 //! that take long, and what monitors are shown.
 //!
-//! The time of a command is that of carrying it out: of a write, that of applying it. What it waits
-//! for the log beforehand is the disk's time, the same for a whole group of writes, and is not
-//! counted; nor is what a command waits because it was asked to (WAIT), but for DEBUG SLEEP. A clock is read once for each command, since one's end is the
-//! next one's beginning, and once for each read from the socket.
+//! The time of a command is that of carrying it out: of a write, that of applying it. What it
+//! waits for the log beforehand is the disk's time, the same for a whole group of writes, and is
+//! not counted, so a slow disk does not fill the slow log with every SET; nor is what a command
+//! waits because it was asked to (WAIT), but for DEBUG SLEEP. A clock is read once for each command,
+//! since one's end is the next one's beginning, and once for each read from the socket.
 
 use std::time::{Duration, Instant};
 
 use super::{catalogue, secret, slow_log};
 use crate::command::{Flags, Reply, Spec};
 use crate::engine::Applied;
-use crate::metrics::Counter;
+use crate::metrics::{Call, Counter};
 use crate::protocol::{Absence, Dialect, ErrorReply};
 use crate::server::session::Session;
 use crate::server::transaction::Queued;
@@ -39,7 +40,7 @@ enum Of {
     Counted,
     Command {
         spec: &'static Spec,
-        /// How many words it has.
+        /// How many words it has, of which the first are kept.
         words: usize,
     },
     Transaction {
@@ -89,12 +90,34 @@ impl Pending {
     }
 }
 
-/// How a command ended, as far as it is counted.
-#[derive(Debug, Default)]
-pub(in crate::server) struct Outcome {
-    failed: bool,
-    hits: u64,
-    misses: u64,
+/// The words that are kept of requests, from one request on.
+struct Kept<'a> {
+    bytes: &'a [u8],
+    lens: &'a [usize],
+}
+
+impl<'a> Kept<'a> {
+    /// Takes those of a request of so many words off the front.
+    fn take(&mut self, words: usize) -> Self {
+        let words = words.min(slow_log::MAX_WORDS);
+        let (lens, rest) = self.lens.split_at_checked(words).unwrap_or_default();
+        self.lens = rest;
+        let len = lens.iter().map(|len| len.min(&slow_log::MAX_WORD)).sum();
+        let (bytes, rest) = self.bytes.split_at_checked(len).unwrap_or_default();
+        self.bytes = rest;
+        Self { bytes, lens }
+    }
+
+    /// Each word, or its first part, and its length.
+    fn words(self) -> impl Iterator<Item = (&'a [u8], usize)> {
+        let mut bytes = self.bytes;
+        self.lens.iter().map(move |&len| {
+            let kept = len.min(slow_log::MAX_WORD);
+            let (word, rest) = bytes.split_at_checked(kept).unwrap_or_default();
+            bytes = rest;
+            (word, len)
+        })
+    }
 }
 
 impl Session {
@@ -112,49 +135,37 @@ impl Session {
         now.saturating_duration_since(std::mem::replace(&mut self.lap_began, now))
     }
 
-    /// Looks at a reply before it is written.
+    /// Looks at the reply to a request of so many words, before it is written: what is counted of
+    /// it, but for the time.
     pub(in crate::server) fn outcome(
         &self,
-        spec: &Spec,
-        request: &[&[u8]],
+        spec: &'static Spec,
+        words: usize,
         reply: &Reply,
-    ) -> Outcome {
+    ) -> Call {
+        let mut call = Call {
+            command: catalogue::number_of(spec),
+            ..Call::default()
+        };
         if let Reply::Error(error) = reply {
             self.shared.console.metrics.error(code_of(error));
-            return Outcome {
-                failed: true,
-                ..Outcome::default()
-            };
+            call.failed = true;
+        } else if spec.flags.has(Flags::READONLY) && spec.keys.first > 0 {
+            (call.hits, call.misses) = keys_found(reply, spec.keys_in(words));
         }
-        let mut outcome = Outcome::default();
-        if spec.flags.has(Flags::READONLY) && spec.keys.first > 0 {
-            let found = keys_found(reply, spec.keys_in(request.len()));
-            (outcome.hits, outcome.misses) = found;
-        }
-        outcome
+        call
     }
 
     /// Counts a command that was carried out just now.
-    pub(in crate::server) fn count(
-        &mut self,
-        spec: &'static Spec,
-        request: &[&[u8]],
-        outcome: &Outcome,
-    ) {
+    pub(in crate::server) fn count(&mut self, spec: &'static Spec, request: &[&[u8]], call: Call) {
         let took = self.lap();
-        self.count_as(spec, request, outcome, took);
+        self.count_as(spec, request, Call { took, ..call });
     }
 
-    /// Counts a command that took so long.
-    pub(in crate::server) fn count_as(
-        &self,
-        spec: &'static Spec,
-        request: &[&[u8]],
-        outcome: &Outcome,
-        took: Duration,
-    ) {
-        self.tally(spec, outcome, took);
-        if self.shared.settings.is_noted(took) {
+    /// Counts a command that was carried out.
+    fn count_as(&self, spec: &'static Spec, request: &[&[u8]], call: Call) {
+        self.tally(&call);
+        if self.shared.settings.is_noted(call.took) {
             let words = request.iter().enumerate().map(|(index, word)| {
                 if secret(spec, request, index) {
                     (&b"(redacted)"[..], b"(redacted)".len())
@@ -162,19 +173,12 @@ impl Session {
                     (*word, word.len())
                 }
             });
-            self.note(spec, took, slow_log::shorten(words, request.len()));
+            self.note(spec, call.took, slow_log::shorten(words, request.len()));
         }
     }
 
-    fn tally(&self, spec: &'static Spec, outcome: &Outcome, took: Duration) {
-        let metrics = &self.shared.console.metrics;
-        metrics.executed(catalogue::number_of(spec), took, outcome.failed);
-        if outcome.hits > 0 {
-            metrics.add(Counter::KeyspaceHits, outcome.hits);
-        }
-        if outcome.misses > 0 {
-            metrics.add(Counter::KeyspaceMisses, outcome.misses);
-        }
+    fn tally(&self, call: &Call) {
+        self.shared.console.metrics.executed(call);
         self.client.activity.answered();
     }
 
@@ -238,26 +242,27 @@ impl Session {
         applied: Applied,
     ) -> impl Iterator<Item = (Reply, Dialect)> + use<> {
         let mut laps = applied.laps.into_iter();
-        let (mut bytes, mut lens) = (pending.bytes.as_slice(), pending.lens.as_slice());
+        let mut kept = Kept {
+            bytes: &pending.bytes,
+            lens: &pending.lens,
+        };
         for (reply, PendingReply { of, .. }) in applied.replies.iter().zip(&pending.replies) {
             match of {
                 Of::Counted => drop(laps.next()),
                 Of::Command { spec, words } => {
-                    let kept = (*words).min(slow_log::MAX_WORDS);
-                    let (own, rest) = lens.split_at_checked(kept).unwrap_or((lens, &[]));
-                    lens = rest;
-                    let own: Vec<_> = own.iter().map(|&len| cut(&mut bytes, len)).collect();
-                    let took = laps.next().unwrap_or_default();
-                    let request: Vec<_> = own.iter().map(|(word, _)| *word).collect();
-                    self.tally(spec, &self.outcome(spec, &request, reply), took);
-                    if self.shared.settings.is_noted(took) {
-                        self.note(spec, took, slow_log::shorten(own.into_iter(), *words));
+                    let own = kept.take(*words);
+                    let mut call = self.outcome(spec, *words, reply);
+                    call.took = laps.next().unwrap_or_default();
+                    self.tally(&call);
+                    if self.shared.settings.is_noted(call.took) {
+                        self.note(spec, call.took, slow_log::shorten(own.words(), *words));
                     }
                 }
                 Of::Transaction { spec, commands } => {
                     self.settle_transaction(commands, reply, &mut laps);
-                    let took = laps.next().unwrap_or_default();
-                    self.count_as(spec, &[b"EXEC"], &self.outcome(spec, &[], reply), took);
+                    let mut call = self.outcome(spec, 1, reply);
+                    call.took = laps.next().unwrap_or_default();
+                    self.count_as(spec, &[b"EXEC"], call);
                 }
             }
         }
@@ -277,19 +282,11 @@ impl Session {
         };
         for (queued, reply) in commands.iter().zip(replies) {
             let request = queued.request();
-            let outcome = self.outcome(queued.spec(), &request, reply);
-            let took = laps.next().unwrap_or_default();
-            self.count_as(queued.spec(), &request, &outcome, took);
+            let mut call = self.outcome(queued.spec(), request.len(), reply);
+            call.took = laps.next().unwrap_or_default();
+            self.count_as(queued.spec(), &request, call);
         }
     }
-}
-
-/// Takes a word off the front, of which no more than a part was kept.
-fn cut<'a>(bytes: &mut &'a [u8], len: usize) -> (&'a [u8], usize) {
-    let kept = len.min(slow_log::MAX_WORD);
-    let (word, rest) = bytes.split_at_checked(kept).unwrap_or((bytes, &[]));
-    *bytes = rest;
-    (word, len)
 }
 
 /// The first word of an error.
@@ -317,4 +314,52 @@ fn keys_found(reply: &Reply, keys: u64) -> (u64, u64) {
     };
     let found = found.min(keys);
     (found, keys - found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::lookup;
+
+    #[test]
+    fn what_is_kept_of_each_request_is_found_again() {
+        let spec = lookup(b"MSET").unwrap();
+        let long = vec![b'x'; slow_log::MAX_WORD + 7];
+        let many = vec![&b"ab"[..]; slow_log::MAX_WORDS + 3];
+        let requests: [&[&[u8]]; 4] = [&[b"SET", b"", &long], &many, &[], &[b"GET", b"k"]];
+        let mut pending = Pending::default();
+        for request in requests {
+            pending.push(spec, request, Dialect::Resp2);
+        }
+        let mut kept = Kept {
+            bytes: &pending.bytes,
+            lens: &pending.lens,
+        };
+        for request in requests {
+            let words: Vec<_> = kept.take(request.len()).words().collect();
+            let expected = request.iter().take(slow_log::MAX_WORDS);
+            let expected: Vec<_> = expected
+                .map(|word| (&word[..word.len().min(slow_log::MAX_WORD)], word.len()))
+                .collect();
+            assert_eq!(words, expected);
+        }
+        assert!(kept.bytes.is_empty() && kept.lens.is_empty());
+    }
+
+    #[test]
+    fn what_a_read_found_is_told_by_its_reply() {
+        let nil = Reply::Nil(Absence::Plain);
+        let bytes = |bytes: &[u8]| Reply::Bytes(bytes.to_vec());
+        for (reply, keys, found) in [
+            (bytes(b"v"), 1, (1, 0)),
+            (nil.clone(), 1, (0, 1)),
+            (Reply::Integer(-1), 1, (1, 0)),
+            (Reply::Integer(-2), 1, (0, 1)),
+            (Reply::Integer(2), 3, (2, 1)),
+            (Reply::Status("none"), 1, (0, 1)),
+            (Reply::Array(vec![bytes(b""), nil, bytes(b"v")]), 3, (2, 1)),
+        ] {
+            assert_eq!(keys_found(&reply, keys), found, "{reply:?}");
+        }
+    }
 }
