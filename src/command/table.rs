@@ -31,8 +31,26 @@ const MAX_NAME_LEN: usize = 32;
 /// How many bytes of a request an error about its name repeats.
 const PREVIEW_LEN: usize = 128;
 
+/// The most frequent, which are found without a search.
+static FREQUENT: LazyLock<Vec<&'static Spec>> = LazyLock::new(|| {
+    let names = ["GET", "SET", "INCR", "DEL"];
+    names
+        .into_iter()
+        .filter_map(|name| search(name.as_bytes()))
+        .collect()
+});
+
 /// The command of this name, in any case.
 pub fn lookup(name: &[u8]) -> Option<&'static Spec> {
+    let is_named = |spec: &&&'static Spec| spec.name.as_bytes().eq_ignore_ascii_case(name);
+    FREQUENT
+        .iter()
+        .find(is_named)
+        .copied()
+        .or_else(|| search(name))
+}
+
+fn search(name: &[u8]) -> Option<&'static Spec> {
     let mut buffer = [0; MAX_NAME_LEN];
     let upper = buffer.get_mut(..name.len())?;
     upper.copy_from_slice(name);
