@@ -42,6 +42,10 @@ differential:
 clients *args:
     tests/clients/run {{ args }}
 
+# Made-up bytes for one decoder: resp, line, frame or operation.
+fuzz target seconds="60":
+    fuzz/run {{ seconds }} {{ target }}
+
 # Writes docs/commands.md anew from the table of commands.
 commands:
     POSTRES_WRITE_DOCS=1 cargo test --locked --test it the_page_of_commands
