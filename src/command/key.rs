@@ -193,6 +193,12 @@ pub(super) static COMMANDS: &[Spec] = &[
     },
 ];
 
+const MEMORY_ROW: Spec = Spec {
+    group: Group::Server,
+    since: "4.0.0",
+    ..OBJECT_ROW
+};
+
 const OBJECT_ROW: Spec = Spec {
     arity: 3,
     flags: Flags::READONLY,
@@ -257,7 +263,7 @@ static MEMORY: &[Spec] = &[
         optional: "[SAMPLES count]",
         summary: "the bytes that a key and its value take",
         run: Run::Read(|view, args| or_error(memory_usage(view, args))),
-        ..OBJECT_ROW
+        ..MEMORY_ROW
     },
     Spec {
         name: "MEMORY|HELP",
@@ -267,7 +273,7 @@ static MEMORY: &[Spec] = &[
         required: &[],
         summary: "its subcommands",
         run: Run::Parsed(|_| Ok(Command::Ready(super::table::subcommand_help("MEMORY")))),
-        ..OBJECT_ROW
+        ..MEMORY_ROW
     },
 ];
 

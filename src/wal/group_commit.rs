@@ -1,7 +1,10 @@
 //! Group commit: many submitters, one writer, one sync for all that waited.
 //!
 //! While a sync is under way the next group gathers, so the slower the disk, the larger the
-//! groups. There is no timer: a submission that finds the log idle is written at once.
+//! groups. A submission that finds the log idle is written at once, unless the group before it was
+//! of many: those come back within moments, all at about the same time. So the log waits for as
+//! many as it has just acknowledged, for a quarter of the time that their sync took at most.
+//! Without that the first to come back gets a sync of its own, which all others wait for.
 //!
 //! The writer is owned by whoever commits: the log's thread, or a submitter that found the log
 //! idle and commits its own submission where it stands ([`Submitter::commit_here`]). That spares a
@@ -10,7 +13,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -19,6 +22,12 @@ use super::writer::{AppendError, LogWriter, Position};
 /// A group is written once it holds this many bytes, though more may wait: it bounds the writer's
 /// buffer and the time until the first of the group is acknowledged.
 const GROUP_BYTES: usize = 4 << 20;
+
+/// The part of the last sync's time for which a group is waited for.
+const PATIENCE: u32 = 4;
+
+/// A group of so many says nothing of how many come next.
+const FEW: usize = 2;
 
 /// Operations to be made durable together, and what the submitter wants back.
 #[derive(Debug)]
@@ -46,8 +55,33 @@ struct Waiting<T> {
     open: bool,
     /// The writer, while nobody commits.
     idle: Option<Box<Committer>>,
+    /// How many submissions are likely to come together, and until when they are waited for.
+    expected: Expected,
     /// Why the writer will not come back, for the log's thread to end with.
     lost: Option<Lost>,
+}
+
+/// What the last group tells of the next one.
+#[derive(Debug, Clone, Copy)]
+struct Expected {
+    submissions: usize,
+    until: Instant,
+}
+
+impl Expected {
+    /// The next group is like one of so many, which took so long.
+    fn like(submissions: usize, took: Duration) -> Self {
+        Self {
+            submissions,
+            until: Instant::now() + took / PATIENCE,
+        }
+    }
+
+    /// Until when `waiting` submissions should wait for others, if at all.
+    fn more_than(&self, waiting: usize) -> Option<Instant> {
+        let worth_it = self.submissions > FEW && waiting < self.submissions;
+        (worth_it && Instant::now() < self.until).then_some(self.until)
+    }
 }
 
 #[derive(Debug)]
@@ -97,9 +131,10 @@ impl<T> Submitter<T> {
             return Err(LogClosed);
         }
         waiting.submissions.push(submission);
-        let first = waiting.submissions.len() == 1;
+        let count = waiting.submissions.len();
+        let wanted = count == 1 || count == waiting.expected.submissions;
         drop(waiting);
-        if first {
+        if wanted {
             self.shared.arrived.notify_one();
         }
         Ok(())
@@ -132,7 +167,9 @@ impl<T> Submitter<T> {
     /// Whether [`Self::commit_here`] has a chance right now.
     pub fn is_idle(&self) -> bool {
         let waiting = self.shared.waiting.lock();
-        waiting.idle.is_some() && waiting.submissions.is_empty()
+        waiting.idle.is_some()
+            && waiting.submissions.is_empty()
+            && waiting.expected.submissions <= FEW
     }
 
     /// Takes no more submissions; what waits is still written.
@@ -160,6 +197,7 @@ where
         submissions: Vec::new(),
         open: true,
         idle: Some(Box::new(committer)),
+        expected: Expected::like(1, Duration::ZERO),
         lost: None,
     };
     let shared = Arc::new(Shared {
@@ -241,8 +279,11 @@ fn run<T>(shared: &Arc<Shared<T>>, mut deliver: impl FnMut(Group<T>)) -> Result<
             }
             Turn::Close(committer) => return committer.writer.close(),
         };
+        let (count, mut took) = (batch.len(), Duration::ZERO);
         for submissions in Groups(batch.into_iter().peekable()) {
+            let begun = Instant::now();
             let outcome = committer.commit(&submissions);
+            took += begun.elapsed();
             deliver(Group {
                 outcome,
                 submissions,
@@ -251,7 +292,11 @@ fn run<T>(shared: &Arc<Shared<T>>, mut deliver: impl FnMut(Group<T>)) -> Result<
                 return Err(error);
             }
         }
-        shared.waiting.lock().idle = Some(committer);
+        let mut waiting = shared.waiting.lock();
+        waiting.idle = Some(committer);
+        if count > 0 {
+            waiting.expected = Expected::like(count, took);
+        }
     }
 }
 
@@ -277,7 +322,13 @@ fn next_turn<T>(shared: &Shared<T>) -> Result<Turn<T>, AppendError> {
             .as_ref()
             .and_then(|idle| idle.writer.sync_due());
         let overdue = due.is_some_and(|due| due <= Instant::now());
-        let wanted = !waiting.submissions.is_empty() || !waiting.open || overdue;
+        let arrived = waiting.submissions.len();
+        let more = waiting.expected.more_than(arrived);
+        if let Some(until) = more.filter(|_| arrived > 0 && waiting.open && !overdue) {
+            shared.arrived.wait_until(&mut waiting, until);
+            continue;
+        }
+        let wanted = arrived > 0 || !waiting.open || overdue;
         if let Some(committer) = waiting.idle.take_if(|_| wanted) {
             if overdue {
                 return Ok(Turn::Sync(committer));
@@ -363,6 +414,18 @@ impl<T> Iterator for Groups<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_where_many_came_together_are_as_many_waited_for_and_not_for_long() {
+        let many = Expected::like(50, Duration::from_secs(400));
+        assert_eq!(many.more_than(49), Some(many.until));
+        assert_eq!(many.more_than(50), None);
+        assert_eq!(Expected::like(50, Duration::ZERO).more_than(1), None);
+        assert_eq!(
+            Expected::like(FEW, Duration::from_secs(400)).more_than(1),
+            None
+        );
+    }
 
     fn groups(lengths: &[usize]) -> Vec<Vec<usize>> {
         let submissions: Vec<_> = lengths
