@@ -18,7 +18,7 @@ impl Running {
         }
     }
 
-    /// Waits until log and applier have ended: after [`Engine::close`], or because the log failed,
+    /// Waits until log and applier have ended: after [`super::Engine::close`], or because the log failed,
     /// which is the error.
     pub async fn ended(&mut self) -> Result<(), EngineFailure> {
         if let Some(applier) = &mut self.applier {

@@ -1,6 +1,6 @@
 //! Integers as text.
 
-/// The integer that `text` is the one spelling of: what [`i64::to_string`] gives, and nothing else.
+/// The integer that `text` is the one spelling of: what formatting it gives, and nothing else.
 ///
 /// A `+`, a leading zero, `-0`, white space and numbers outside of [`i64`] are refused. So a value
 /// that is a counter can be told from one that merely resembles a number, and reads back as it was.
