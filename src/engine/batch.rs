@@ -20,8 +20,14 @@ const READ_COST: usize = 4 << 10;
 pub struct Batch {
     pub(super) operations: Vec<u8>,
     pub(super) count: u32,
-    pub(super) steps: Vec<Step>,
-    /// What the steps hold beside the operations.
+    pub(super) steps: Steps,
+}
+
+/// Steps, in order.
+#[derive(Debug, Default)]
+pub(super) struct Steps {
+    pub(super) list: Vec<Step>,
+    /// What they hold beside their operations.
     held: usize,
 }
 
@@ -37,12 +43,28 @@ pub(super) enum Step {
     Transaction(Vec<Step>),
 }
 
+impl Steps {
+    fn read(&mut self, run: ReadFn, args: &[&[u8]]) {
+        let args = OwnedArgs::new(args);
+        self.held += args.cost() + READ_COST;
+        self.list.push(Step::Read { run, args });
+    }
+
+    fn ready(&mut self, reply: Reply) {
+        self.held += held_by(&reply);
+        self.list.push(Step::Ready(reply));
+    }
+
+    fn cost(&self) -> usize {
+        self.list.len() * STEP_COST + self.held
+    }
+}
+
 /// The commands of a transaction, in order.
 #[derive(Debug, Default)]
 pub struct Transaction {
-    steps: Vec<Step>,
+    steps: Steps,
     operations: Vec<Vec<u8>>,
-    held: usize,
 }
 
 impl Transaction {
@@ -51,20 +73,17 @@ impl Transaction {
         let mut bytes = Vec::new();
         operation.encode(&mut bytes);
         self.operations.push(bytes);
-        self.steps.push(Step::Write);
+        self.steps.list.push(Step::Write);
     }
 
     /// Adds a read of what the commands before it leave.
     pub fn read(&mut self, run: ReadFn, args: &[&[u8]]) {
-        let args = OwnedArgs::new(args);
-        self.held += args.cost() + READ_COST;
-        self.steps.push(Step::Read { run, args });
+        self.steps.read(run, args);
     }
 
     /// Adds a reply that needs no store.
     pub fn ready(&mut self, reply: Reply) {
-        self.held += held_by(&reply);
-        self.steps.push(Step::Ready(reply));
+        self.steps.ready(reply);
     }
 
     /// Whether it changes nothing: then it need not go through the log.
@@ -75,7 +94,7 @@ impl Transaction {
     /// Carries out one that only reads; says how long each of its steps took, too.
     pub fn read_from(self, view: &View<'_>) -> (Reply, Vec<Duration>) {
         let mut watch = Stopwatch::start();
-        let replies = self.steps.into_iter().map(|step| {
+        let replies = self.steps.list.into_iter().map(|step| {
             let reply = match step {
                 Step::Read { run, args } => run(view, &args.to_args()),
                 Step::Ready(reply) => reply,
@@ -107,37 +126,34 @@ impl Batch {
             watched,
             operations: transaction.operations.iter().map(Vec::as_slice).collect(),
         };
-        self.held += transaction.held + transaction.steps.len() * STEP_COST;
-        self.push(&operation, Step::Transaction(transaction.steps));
+        self.steps.held += transaction.steps.cost();
+        self.push(&operation, Step::Transaction(transaction.steps.list));
     }
 
     fn push(&mut self, operation: &Operation<'_>, step: Step) {
         frame::push_operation(&mut self.operations, |out| operation.encode(out));
         self.count += 1;
-        self.steps.push(step);
+        self.steps.list.push(step);
     }
 
     /// Adds a read of what the steps before it leave.
     pub fn read(&mut self, run: ReadFn, args: &[&[u8]]) {
-        let args = OwnedArgs::new(args);
-        self.held += args.cost() + READ_COST;
-        self.steps.push(Step::Read { run, args });
+        self.steps.read(run, args);
     }
 
     /// Adds a reply that needs no store, in its place among the others.
     pub fn ready(&mut self, reply: Reply) {
-        self.held += held_by(&reply);
-        self.steps.push(Step::Ready(reply));
+        self.steps.ready(reply);
     }
 
     /// Whether there is no step.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.list.is_empty()
     }
 
     /// How much it counts among what waits for the log.
     pub fn cost(&self) -> usize {
-        self.operations.len() + self.steps.len() * STEP_COST + self.held
+        self.operations.len() + self.steps.cost()
     }
 }
 

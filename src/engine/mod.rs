@@ -7,8 +7,9 @@
 //!
 //! - P1, P2: a batch reaches the applier only after the fdatasync that covers it, and nothing else
 //!   changes the store. So neither a reply nor a read shows what a crash could take back.
-//! - P3: [`Engine::read`] looks at the store and waits for nothing. Only one that must see several
-//!   keys as they were together waits, for what is being applied at that moment, never for a disk.
+//! - P3: [`Engine::read`] looks at the store and waits for nothing. One that must see several keys as
+//!   they were together, or meets an operation that is half applied, waits until that is applied,
+//!   never for a disk.
 //! - P4: a batch that the log rejected is answered with errors and never applied.
 //! - P8: what waits for the log is bounded in bytes; beyond that submitting waits.
 //!
@@ -195,8 +196,8 @@ impl Engine {
             operations,
             count,
             steps,
-            ..
         } = batch;
+        let steps = steps.list;
         let Writes::Logged {
             submitter, room, ..
         } = &self.writes

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::client::{Client, assert_same_bytes};
-use crate::support::process::Server;
+use crate::support::process::{Server, eventually};
 
 const SIGNALS: [&str; 2] = ["TERM", "INT"];
 
@@ -128,7 +128,7 @@ fn count_acknowledged(client: &mut Client, id: usize) -> usize {
 fn a_client_that_never_stops_sending_does_not_hold_a_stop() {
     for request in ["GET k\n", "SET k v\n"] {
         let dir = tempfile::tempdir().unwrap();
-        let mut server = Server::start(dir.path(), &[]);
+        let server = Server::start(dir.path(), &[]);
         let clients: Vec<Client> = (0..3).map(|_| server.connect()).collect();
         let pipeline = request.repeat(2_000);
         let flowing = AtomicBool::new(false);
@@ -144,8 +144,9 @@ fn a_client_that_never_stops_sending_does_not_hold_a_stop() {
                     }
                 });
             }
-            std::thread::sleep(Duration::from_millis(300));
-            assert!(flowing.load(Ordering::Relaxed));
+            // In here, so that a failure ends it, and with it the threads above.
+            let mut server = server;
+            assert!(eventually(|| flowing.load(Ordering::Relaxed)));
             let begun = Instant::now();
             server.signal("TERM");
             assert_eq!(server.wait().code(), Some(0), "{}", server.stderr());
