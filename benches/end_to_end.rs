@@ -1,7 +1,7 @@
 //! The end-to-end benchmark: postres over the network, against Valkey and a naive baseline.
 //!
 //! `cargo bench --bench end_to_end -- [--rounds N] [--seconds S] [--case SUBSTRING] [--list]
-//! [--without-valkey] [--without-redis-benchmark] [--json FILE]`
+//! [--without-valkey] [--without-redis-benchmark] [--beside PROGRAM] [--json FILE]`
 //!
 //! Each case measures its contestants in turns, several rounds of it, so that whatever else the
 //! machine does falls on all of them, and compares figures of the same round. What comes out is
@@ -92,6 +92,7 @@ fn run() -> Result<()> {
     let lab = Lab {
         scratch: folder.to_owned(),
         valkey: find_valkey(&options, folder)?,
+        other_build: options.beside.clone(),
         redis_benchmark: find_redis_benchmark(&cases)?,
     };
     let about = about(&options, &lab)?;
@@ -108,14 +109,23 @@ fn run() -> Result<()> {
 }
 
 fn choose_cases(options: &Options) -> Result<Vec<Case>> {
-    let wanted = options.case.as_deref().unwrap_or_default().to_lowercase();
+    let wanted: Vec<_> = options
+        .case
+        .iter()
+        .map(|part| part.to_lowercase())
+        .collect();
     let mut cases = cases::all();
+    if options.beside.is_some() {
+        cases.iter_mut().for_each(Case::beside_other_build);
+    }
     cases.retain(|case| {
         let left_out =
             case.generator == Generator::RedisBenchmark && options.without_redis_benchmark;
-        case.name.to_lowercase().contains(&wanted) && !left_out
+        let name = case.name.to_lowercase();
+        let is_wanted = wanted.is_empty() || wanted.iter().any(|part| name.contains(part));
+        is_wanted && !left_out
     });
-    ensure!(!cases.is_empty(), "no case has \"{wanted}\" in its name");
+    ensure!(!cases.is_empty(), "no case has {wanted:?} in its name");
     Ok(cases)
 }
 

@@ -8,7 +8,7 @@ use super::sample::Count;
 use super::server::Contestant;
 use super::wire::{Kind, Protocol};
 
-use Contestant::{Naive, PostresAlways, PostresNever, ValkeyAlways, ValkeyNoLog};
+use Contestant::{Naive, OtherBuild, PostresAlways, PostresNever, ValkeyAlways, ValkeyNoLog};
 
 /// How many keys the load is spread over.
 pub(crate) const KEYS: u32 = 1_000_000;
@@ -102,6 +102,13 @@ impl Case {
             preloaded: true,
             slow_sync: false,
             goals: Vec::new(),
+        }
+    }
+
+    /// Another build of postres takes part too, if one does that syncs.
+    pub(crate) fn beside_other_build(&mut self) {
+        if self.contestants.contains(&PostresAlways) {
+            self.contestants.insert(1, OtherBuild);
         }
     }
 

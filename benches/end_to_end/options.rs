@@ -17,9 +17,9 @@ pub(crate) struct Options {
     #[arg(long, default_value = "2", value_name = "S", value_parser = seconds)]
     pub(crate) seconds: Duration,
 
-    /// Only the cases whose name contains this
+    /// Only the cases whose name contains this; may be given more than once
     #[arg(long, value_name = "SUBSTRING")]
-    pub(crate) case: Option<String>,
+    pub(crate) case: Vec<String>,
 
     /// Name the cases, measure nothing
     #[arg(long)]
@@ -32,6 +32,10 @@ pub(crate) struct Options {
     /// Leave out the cases that redis-benchmark measures
     #[arg(long)]
     pub(crate) without_redis_benchmark: bool,
+
+    /// Also measure another build of postres, beside the one that was just built
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) beside: Option<PathBuf>,
 
     /// Also write every measurement to this file
     #[arg(long, value_name = "FILE")]

@@ -36,6 +36,8 @@ pub(crate) enum Contestant {
     PostresAlways,
     /// postres that logs without syncing.
     PostresNever,
+    /// Another build of postres as it comes.
+    OtherBuild,
     /// The baseline: one fdatasync for each SET.
     Naive,
     /// Valkey with a log, synced before the replies.
@@ -52,7 +54,7 @@ impl Contestant {
 
     /// Whether each of its SETs waits for a sync.
     pub(crate) fn syncs(self) -> bool {
-        matches!(self, Self::PostresAlways | Self::Naive | Self::ValkeyAlways)
+        !matches!(self, Self::PostresNever | Self::ValkeyNoLog)
     }
 }
 
@@ -61,6 +63,7 @@ impl fmt::Display for Contestant {
         formatter.pad(match self {
             Self::PostresAlways => "postres, fsync always",
             Self::PostresNever => "postres, fsync never",
+            Self::OtherBuild => "postres, the other build",
             Self::Naive => "naive, fdatasync per SET",
             Self::ValkeyAlways => "Valkey, appendfsync always",
             Self::ValkeyNoLog => "Valkey, no log",
@@ -75,6 +78,8 @@ pub(crate) struct Lab {
     pub(crate) scratch: PathBuf,
     /// Valkey's server, unless it is left out.
     pub(crate) valkey: Option<PathBuf>,
+    /// Another build of postres, if one is to be measured.
+    pub(crate) other_build: Option<PathBuf>,
     /// redis-benchmark, unless it is left out.
     pub(crate) redis_benchmark: Option<PathBuf>,
 }
@@ -256,8 +261,12 @@ impl Drop for Server {
 
 fn command(contestant: Contestant, lab: &Lab, folder: &Path, port: u16) -> Result<Command> {
     match contestant {
-        Contestant::PostresAlways => Ok(postres("always", folder)),
-        Contestant::PostresNever => Ok(postres("never", folder)),
+        Contestant::PostresAlways => Ok(postres(BUILT.as_ref(), "always", folder)),
+        Contestant::PostresNever => Ok(postres(BUILT.as_ref(), "never", folder)),
+        Contestant::OtherBuild => {
+            let program = lab.other_build.as_ref();
+            Ok(postres(program.context("not given")?, "always", folder))
+        }
         Contestant::Naive => {
             let mut command = Command::new(env::current_exe()?);
             command.env(naive::LOG, folder.join("log"));
@@ -278,8 +287,11 @@ fn command(contestant: Contestant, lab: &Lab, folder: &Path, port: u16) -> Resul
     }
 }
 
-fn postres(fsync: &str, folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_postres"));
+/// The build that goes with this program.
+const BUILT: &str = env!("CARGO_BIN_EXE_postres");
+
+fn postres(program: &Path, fsync: &str, folder: &Path) -> Command {
+    let mut command = Command::new(program);
     command.args(["-port", "0", "-bind", "127.0.0.1", "-fsync", fsync, "-wal"]);
     command.arg(folder.join("wal_file"));
     command
