@@ -176,6 +176,11 @@ impl Decoder {
         self.resp.trust(authenticated);
     }
 
+    /// What the same bytes are read as depends on: the version, and whether the client is trusted.
+    pub fn reads_as(&self) -> (RespVersion, bool) {
+        (self.version, self.resp.trusts())
+    }
+
     /// How many bytes more, at least, the request at the start of the buffer needs, as far as is
     /// known since the last call of [`decode`](Self::decode); 0 where nothing is known. The number
     /// is what the client claims: at most [`resp::MAX_BULK_LEN`] and a line break.
@@ -196,6 +201,14 @@ impl Decoder {
         let found = self.find(bytes);
         self.failed = found.as_ref().err().copied();
         found
+    }
+
+    /// Forgets what it knows of a request that is not complete, and an error: the bytes are to be
+    /// given again, from the end of a request that it has found before.
+    pub fn start_over(&mut self) {
+        self.line = line::LineDecoder::default();
+        self.resp.start_over();
+        self.failed = None;
     }
 
     fn find<'a>(&mut self, bytes: &'a [u8]) -> Result<(Option<Request<'a>>, usize), ProtocolError> {

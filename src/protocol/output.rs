@@ -228,17 +228,22 @@ impl<V: AsRef<[u8]>> Output<V> {
         self.large_left = 0;
     }
 
-    /// Gives back the buffer of an empty output if it is larger than `keep` bytes.
-    pub fn shrink_to(&mut self, keep: usize) {
+    /// Takes this empty buffer to write to, if it has none.
+    pub fn lend(&mut self, buffer: &mut Vec<u8>) {
+        if self.bytes.capacity() == 0 {
+            buffer.clear();
+            std::mem::swap(&mut self.bytes, buffer);
+        }
+    }
+
+    /// Parts with its buffer if all of it was written. It then holds no memory.
+    pub fn give_back(&mut self) -> Option<Vec<u8>> {
         if !self.is_empty() {
-            return;
+            return None;
         }
-        if self.bytes.capacity() > keep {
-            self.bytes = Vec::new();
-        }
-        if self.large.capacity() * size_of::<Placed<V>>() > keep {
-            self.large = VecDeque::new();
-        }
+        self.large = VecDeque::new();
+        self.written = 0;
+        Some(std::mem::take(&mut self.bytes))
     }
 }
 
@@ -268,7 +273,8 @@ mod tests {
         Value(Vec<u8>),
         Vec(Vec<u8>),
         Write(usize),
-        Shrink(usize),
+        GiveBack,
+        Lend(usize),
     }
 
     fn any_step() -> impl Strategy<Value = Step> {
@@ -287,7 +293,8 @@ mod tests {
             any_len.clone().prop_map(Step::Value),
             any_len.prop_map(Step::Vec),
             written.prop_map(Step::Write),
-            (0..1000_usize).prop_map(Step::Shrink),
+            Just(Step::GiveBack),
+            (0..1000_usize).prop_map(Step::Lend),
         ]
     }
 
@@ -330,7 +337,8 @@ mod tests {
                         out.push_vec(bytes);
                     }
                     Step::Write(len) => write(&mut out, len, &mut written),
-                    Step::Shrink(keep) => out.shrink_to(keep),
+                    Step::GiveBack => drop(out.give_back()),
+                    Step::Lend(len) => out.lend(&mut vec![b'x'; len]),
                 }
                 prop_assert_eq!(out.len(), pushed.len() - written.len());
                 prop_assert_eq!(out.is_empty(), pushed.len() == written.len());
@@ -399,19 +407,20 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_is_given_back_once_it_is_empty() {
+    fn a_buffer_that_was_lent_is_given_back_once_it_is_empty() {
         let mut out = Output::new();
+        let mut buffer = Vec::with_capacity(10_000);
+        out.lend(&mut buffer);
+        assert_eq!(buffer.capacity(), 0);
         out.push_bytes(&[b'x'; 5000]);
         for _ in 0..100 {
             out.push_value(Value(Rc::new(vec![b'v'; SHARE_FROM])));
         }
-        out.shrink_to(0);
-        assert!(out.bytes.capacity() >= 5000, "it is not empty");
+        assert_eq!(out.give_back(), None, "it is not empty");
         out.clear();
         assert!(out.is_empty() && out.io_slices().is_empty());
-        out.shrink_to(10_000);
-        assert!(out.bytes.capacity() >= 5000);
-        out.shrink_to(1000);
+        let buffer = out.give_back().unwrap();
+        assert!(buffer.capacity() >= 10_000);
         assert_eq!((out.bytes.capacity(), out.large.capacity()), (0, 0));
         out.push_bytes(b"on");
         assert_eq!(drain(&mut out), b"on");

@@ -2,7 +2,7 @@
 //!
 //! An idle connection holds no buffer. Bytes are read into one that belongs to the thread, and
 //! what is complete is carried out before the next read; only the rest of a request that is not
-//! complete yet is kept. So a connection costs its task and, for a moment, its largest request.
+//! complete yet is kept. Replies are written to one that the thread lends. So a connection costs its task and, for a moment, its largest request.
 //!
 //! Back-pressure: while a client does not take its replies, or its batch waits for the log,
 //! nothing more of it is read (P8).
@@ -26,9 +26,10 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::clients::{self, Connected};
 use super::session::{End, Session, Taken, Wait};
+use super::stretch::{Stretch, Then};
 use crate::command::{Reply, error};
 use crate::metrics::Counter;
-use crate::protocol::{self, ErrorReply};
+use crate::protocol::{self, ErrorReply, Request};
 
 /// Bytes read at once.
 const READ_LEN: usize = 64 << 10;
@@ -39,8 +40,8 @@ const ROOM: usize = 1 << 20;
 const WRITE_AT: usize = 64 << 10;
 /// A batch is submitted when it costs this much, though more of the pipeline may stand behind it.
 const SUBMIT_AT: usize = 256 << 10;
-/// A buffer for replies up to this capacity is kept while the connection is idle.
-const KEEP_OUT: usize = 1 << 10;
+/// A thread keeps a buffer for replies up to this capacity.
+const KEEP_OUT: usize = 2 * WRITE_AT;
 /// How often a connection that is never idle looks whether the server stops.
 const ROUNDS_BETWEEN_LOOKS: u64 = 16;
 /// How long a client whose connection is closed after an error may go on sending.
@@ -49,6 +50,8 @@ const LINGER: Duration = Duration::from_secs(1);
 thread_local! {
     /// Where all connections of this thread read to.
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_LEN].into_boxed_slice());
+    /// What one of them writes to, from its first reply until all are written.
+    static WRITE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What a connection does next.
@@ -310,28 +313,53 @@ impl Connection {
     fn interpret(&mut self, bytes: &[u8]) -> (usize, Next) {
         let mut taken = 0;
         self.session.begin();
+        self.lend_buffer();
         loop {
-            if self.session.out.len() >= WRITE_AT || self.session.batch.cost() >= SUBMIT_AT {
-                return (taken, Next::GoOn);
-            }
             let rest = bytes.get(taken..).unwrap_or_default();
-            let (request, len) = match self.session.decoder.decode(rest) {
-                Ok((Some(request), len)) => (request, len),
-                Ok((None, skipped)) => return (taken + skipped, Next::Read),
-                Err(error) => {
+            let stretch = Stretch::decode(&mut self.session.decoder, rest);
+            self.session.warm(&stretch);
+            let before = self.session.decoder.reads_as();
+            for (request, len) in &stretch.requests {
+                let (took, next) = self.take(request, *len);
+                taken += took;
+                if let Some(next) = next {
+                    self.session.decoder.start_over();
+                    return (taken, next);
+                }
+                if self.session.decoder.reads_as() != before {
+                    break;
+                }
+            }
+            if self.session.decoder.reads_as() != before {
+                // What was found behind the request that changed it would now be read otherwise.
+                self.session.decoder.start_over();
+                continue;
+            }
+            match stretch.then {
+                Then::More => {}
+                Then::Incomplete(skipped) => return (taken + skipped, Next::Read),
+                Then::Broken(error) => {
                     let refusal = ErrorReply::Other(error.to_string().into());
                     self.session.count_refused(&[], &refusal);
                     self.session.answer(Reply::Error(refusal), error.dialect());
                     return (bytes.len(), Next::End(End::Linger));
                 }
-            };
-            match self.session.take(&request.args, request.dialect) {
-                Taken::Done => taken += len,
-                Taken::NotYet => return (taken, Next::GoOn),
-                Taken::Paused => return (taken, Next::Pause),
-                Taken::Wait(wait) => return (taken + len, Next::Wait(wait)),
-                Taken::End(end) => return (taken + len, Next::End(end)),
             }
+        }
+    }
+
+    /// Carries out a request of so many bytes, or adds it to the batch. Says how many of its bytes
+    /// are done with, and what must be done before the next request, if anything.
+    fn take(&mut self, request: &Request<'_>, len: usize) -> (usize, Option<Next>) {
+        if self.session.out.len() >= WRITE_AT || self.session.batch.cost() >= SUBMIT_AT {
+            return (0, Some(Next::GoOn));
+        }
+        match self.session.take(&request.args, request.dialect) {
+            Taken::Done => (len, None),
+            Taken::NotYet => (0, Some(Next::GoOn)),
+            Taken::Paused => (0, Some(Next::Pause)),
+            Taken::Wait(wait) => (len, Some(Next::Wait(wait))),
+            Taken::End(end) => (len, Some(Next::End(end))),
         }
     }
 
@@ -344,6 +372,7 @@ impl Connection {
             Ok(applied) => applied,
             Err(_) => Session::stopped(pending.len()),
         };
+        self.lend_buffer();
         for (reply, dialect) in self.session.settle_batch(pending, applied) {
             protocol::encode(reply, dialect, &mut self.session.out);
             if self.session.out.len() >= WRITE_AT {
@@ -358,7 +387,12 @@ impl Connection {
             let out = &mut self.session.out;
             let written = poll_fn(|cx| {
                 let slices = out.io_slices();
-                Pin::new(&mut self.stream).poll_write_vectored(cx, &slices)
+                let stream = Pin::new(&mut self.stream);
+                // Almost always it is one, which costs the system less when it is told so.
+                match &*slices {
+                    [only] => stream.poll_write(cx, only),
+                    slices => stream.poll_write_vectored(cx, slices),
+                }
             });
             match written.await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -368,8 +402,17 @@ impl Connection {
                 }
             }
         }
-        self.session.out.shrink_to(KEEP_OUT);
+        if let Some(buffer) = self.session.out.give_back()
+            && (1..=KEEP_OUT).contains(&buffer.capacity())
+        {
+            WRITE_BUFFER.set(buffer);
+        }
         Ok(())
+    }
+
+    /// Lends the replies a buffer, if they have none.
+    fn lend_buffer(&mut self) {
+        WRITE_BUFFER.with_borrow_mut(|buffer| self.session.out.lend(buffer));
     }
 }
 

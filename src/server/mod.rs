@@ -7,6 +7,7 @@ mod connection;
 mod session;
 mod settings;
 mod shutdown;
+mod stretch;
 mod transaction;
 
 use std::io;

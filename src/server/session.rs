@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::Shared;
 use super::clients::Client;
 use super::commands::{Answer, Feed, Pending};
+use super::stretch::Stretch;
 use super::transaction::{Queue, Queued};
 use crate::command::{self, ClientCommand, Command, Reply, ServerCommand, Spec, Watch};
 use crate::engine::{Applied, Batch, Stopped};
@@ -105,6 +106,17 @@ impl Session {
     pub(super) fn trust(&mut self, authenticated: bool) {
         self.authenticated = authenticated;
         self.decoder.trust(authenticated);
+    }
+
+    /// Has what the reads of a stretch will look at fetched from memory, if they are to be carried
+    /// out at once, and if it is worth it.
+    pub(super) fn warm(&self, stretch: &Stretch<'_>) {
+        if stretch.requests.len() > 1 && self.batch.is_empty() && self.queue.is_none() {
+            let keys = stretch.keys();
+            if keys.len() > 1 {
+                self.shared.engine.store().warm(&keys);
+            }
+        }
     }
 
     /// Answers a request, or puts it into the batch: a write, and whatever comes behind one.

@@ -71,6 +71,12 @@ impl Entry {
         size_of::<Self>() + COUNT_AND_LEN + self.bytes.slice.len()
     }
 
+    /// Looks at both ends of the allocation, and says something that depends on it.
+    pub(super) fn touch(&self) -> usize {
+        let bytes = &self.bytes.slice;
+        bytes.len() + usize::from(bytes.last().copied().unwrap_or_default())
+    }
+
     /// Changes the value where it lies, if nobody else holds this entry; says whether it could.
     pub(super) fn change_in_place(&mut self, change: &mut dyn FnMut(&mut [u8])) -> bool {
         let at = self.bytes.slice.len() - self.value().len();

@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::InMemStore;
 use super::entry::Entry;
-use super::table::{TABLES, Tables};
+use super::table::{self, TABLES, Tables};
 use crate::time::Timestamp;
 
 /// A map behind one lock. [`super::ShardedMap`] is many of these.
@@ -35,6 +35,11 @@ impl HashMap {
         }
     }
 
+    /// The tables, if nobody is changing them.
+    pub(super) fn try_tables(&self) -> Option<RwLockReadGuard<'_, Tables>> {
+        self.tables.try_read()
+    }
+
     fn count_out(&self, gone: &[Entry]) {
         let expiring = gone.iter().filter(|entry| entry.expires().is_some());
         self.len.fetch_sub(gone.len(), Ordering::Relaxed);
@@ -45,6 +50,12 @@ impl HashMap {
 impl InMemStore for HashMap {
     fn get(&self, key: &[u8]) -> Option<Entry> {
         self.tables.read().get(key).cloned()
+    }
+
+    fn warm(&self, keys: &[&[u8]]) {
+        if let Some(tables) = self.try_tables() {
+            table::warm(keys.iter().map(|key| (&*tables, *key)));
+        }
     }
 
     fn set(&self, entry: Entry) -> Option<Entry> {

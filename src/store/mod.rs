@@ -25,6 +25,10 @@ pub trait InMemStore: fmt::Debug + Send + Sync {
     /// The entry of `key`, not copied: it stays valid whatever happens to the key. One that has
     /// expired is still found until it is swept; whoever asks knows what time it is.
     fn get(&self, key: &[u8]) -> Option<Entry>;
+    /// Has the processor fetch what a look at these keys needs: all of it at a time, where looks
+    /// one after the other each wait for memory several times over. Changes nothing, waits for
+    /// nobody, and need not do anything.
+    fn warm(&self, keys: &[&[u8]]);
     /// Puts an entry in, in place of the one its key had, which is handed back: a large one is
     /// freed by the caller, not under a lock.
     fn set(&self, entry: Entry) -> Option<Entry>;

@@ -1,7 +1,9 @@
 //! The store of `-shards N`: N maps, each behind its own lock.
 
+use smallvec::SmallVec;
+
 use super::entry::Entry;
-use super::table::TABLES;
+use super::table::{self, TABLES, WARM_AT_ONCE};
 use super::{HashMap, InMemStore};
 use crate::time::Timestamp;
 
@@ -54,6 +56,15 @@ fn djb2(key: &[u8]) -> u64 {
 impl InMemStore for ShardedMap {
     fn get(&self, key: &[u8]) -> Option<Entry> {
         self.shard(key).get(key)
+    }
+
+    fn warm(&self, keys: &[&[u8]]) {
+        // Held all at a time. None is waited for, so nobody who holds one waits for another.
+        let held = keys
+            .iter()
+            .filter_map(|key| Some((self.shard(key).try_tables()?, *key)));
+        let held: SmallVec<[_; WARM_AT_ONCE]> = held.collect();
+        table::warm(held.iter().map(|(tables, key)| (&**tables, *key)));
     }
 
     fn set(&self, entry: Entry) -> Option<Entry> {

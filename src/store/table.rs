@@ -5,9 +5,11 @@
 //! key lies in is told by a keyed hash, so that a client that chooses its keys cannot fill one.
 
 use std::hash::{BuildHasher, RandomState};
+use std::hint::black_box;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
+use smallvec::SmallVec;
 
 use super::entry::Entry;
 use crate::time::Timestamp;
@@ -146,6 +148,31 @@ impl Tables {
             (hash >> PICK_SHIFT) as usize & (self.tables.len() - 1),
         )
     }
+}
+
+/// Keys that are warmed at a time, if there are so many.
+pub(super) const WARM_AT_ONCE: usize = 16;
+
+/// See [`InMemStore::warm`](super::InMemStore::warm).
+///
+/// A look at a key goes to its table, from there to a slot, and from there to an entry, and each is
+/// most likely not in the cache. Here the same step is done for all keys before the next: the
+/// processor does not wait for one to begin the next, as none depends on another.
+pub(super) fn warm<'a>(keys: impl Iterator<Item = (&'a Tables, &'a [u8])>) {
+    let tables = keys.filter_map(|(tables, key)| {
+        let (hash, index) = tables.place(key);
+        Some((hash, &tables.tables.get(index)?.entries))
+    });
+    let tables: SmallVec<[_; WARM_AT_ONCE]> = tables.collect();
+    let capacities = tables.iter().map(|(_, entries)| entries.capacity());
+    black_box(capacities.sum::<usize>());
+    // Whose hash looks the same is most likely the one. What it is compared with lies elsewhere.
+    let entries = tables
+        .iter()
+        .filter_map(|(hash, entries)| entries.find(*hash, |_| true));
+    let entries: SmallVec<[_; WARM_AT_ONCE]> = entries.collect();
+    let touched = entries.iter().map(|entry| entry.touch());
+    black_box(touched.fold(0, usize::wrapping_add));
 }
 
 /// The bits that pick the table are from the middle of the hash: inside a table hashbrown places

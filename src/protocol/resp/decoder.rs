@@ -95,6 +95,11 @@ impl RespDecoder {
         self.untrusted = !authenticated;
     }
 
+    /// Whether the client may send requests of any size.
+    pub fn trusts(&self) -> bool {
+        !self.untrusted
+    }
+
     /// See [`Decoder::wanted`](crate::protocol::Decoder::wanted).
     pub fn wanted(&self) -> usize {
         self.wanted
@@ -120,11 +125,16 @@ impl RespDecoder {
         };
         let args = self.found.iter().map(element).collect();
         let taken = self.at;
+        self.start_over();
+        Ok(Some((args, taken)))
+    }
+
+    /// See [`Decoder::start_over`](crate::protocol::Decoder::start_over).
+    pub fn start_over(&mut self) {
         *self = Self {
             untrusted: self.untrusted,
             ..Self::default()
         };
-        Ok(Some((args, taken)))
     }
 
     /// The number of elements, once it is there; less than none is none.

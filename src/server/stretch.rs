@@ -1,0 +1,66 @@
+//! A stretch of a pipeline: requests that were found one behind the other.
+//!
+//! They are found before the first of them is carried out, so that what their reads will look at
+//! can be fetched from memory all at a time (see [`InMemStore::warm`](crate::store::InMemStore::warm)).
+
+use smallvec::SmallVec;
+
+use crate::command::{self, Flags};
+use crate::protocol::{Decoder, ProtocolError, Request};
+
+/// The most requests of a stretch.
+const LONGEST: usize = 16;
+
+/// Requests that were found and not carried out yet.
+#[derive(Debug)]
+pub(super) struct Stretch<'a> {
+    /// Each with the bytes it takes.
+    pub(super) requests: SmallVec<[(Request<'a>, usize); LONGEST]>,
+    pub(super) then: Then,
+}
+
+/// What comes behind a stretch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Perhaps more of them.
+    More,
+    /// Bytes that can be thrown away, so many, and a request that is not complete, or nothing.
+    Incomplete(usize),
+    /// What cannot be a request.
+    Broken(ProtocolError),
+}
+
+impl<'a> Stretch<'a> {
+    /// The stretch that `bytes` begin with.
+    pub(super) fn decode(decoder: &mut Decoder, bytes: &'a [u8]) -> Self {
+        let mut requests = SmallVec::new();
+        let mut at = 0;
+        let mut then = Then::More;
+        while then == Then::More && requests.len() < LONGEST {
+            match decoder.decode(bytes.get(at..).unwrap_or_default()) {
+                Ok((Some(request), len)) => {
+                    requests.push((request, len));
+                    at += len;
+                }
+                Ok((None, skipped)) => then = Then::Incomplete(skipped),
+                Err(error) => then = Then::Broken(error),
+            }
+        }
+        Self { requests, then }
+    }
+
+    /// The keys that its reads ahead of the first write look at first.
+    pub(super) fn keys(&self) -> SmallVec<[&'a [u8]; LONGEST]> {
+        let mut keys = SmallVec::new();
+        for (request, _) in &self.requests {
+            let spec = request.args.first().and_then(|name| command::lookup(name));
+            let Some(spec) = spec.filter(|spec| !spec.flags.has(Flags::WRITE)) else {
+                break;
+            };
+            if spec.flags.has(Flags::READONLY) && spec.keys.first == 1 {
+                keys.extend(request.args.get(1).copied());
+            }
+        }
+        keys
+    }
+}
