@@ -302,6 +302,35 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// The key that it looks at first, if it looks at any before others.
+    pub fn first_key(&self) -> Option<&'a [u8]> {
+        match *self {
+            Self::Set { key, .. }
+            | Self::SetWith { key, .. }
+            | Self::SetNx { key, .. }
+            | Self::DelIfEq { key, .. }
+            | Self::GetEx { key, .. }
+            | Self::Append { key, .. }
+            | Self::SetRange { key, .. }
+            | Self::IncrBy { key, .. }
+            | Self::IncrByFloat { key, .. }
+            | Self::SetBit { key, .. }
+            | Self::BitField { key, .. }
+            | Self::Expire { key, .. }
+            | Self::Rename { from: key, .. }
+            | Self::RenameNx { from: key, .. }
+            | Self::Copy { from: key, .. } => Some(key),
+            Self::Del { key } | Self::GetDel { key } | Self::Persist { key } => Some(key.0),
+            Self::MSet { .. }
+            | Self::MSetNx { .. }
+            | Self::DelMany { .. }
+            | Self::BitOp { .. }
+            | Self::FlushAll {}
+            | Self::Exec { .. }
+            | Self::Tick {} => None,
+        }
+    }
+
     /// A transaction is read back only if all of its operations are.
     fn checked(self) -> Result<Self, BadOperation> {
         if let Self::Exec { operations, .. } = &self {

@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
 use super::Ticket;
-use super::batch::{self, Applied, Batched, Place, Step};
+use super::batch::{self, Ahead, Applied, Batched, Place, Step};
 use crate::command::{Applier, Reply, Sequence, View, Watches};
 use crate::store::InMemStore;
 use crate::time::SharedClock;
@@ -118,10 +118,10 @@ impl State {
             time: self.clock.now(),
         };
         self.clock.begin_frame(place.time);
-        let mut batched = Batched::new(operations, steps, place);
+        let mut batched = Batched::new(operations, steps, place, Ahead::default());
         let replies = std::iter::from_fn(|| batched.next(&mut applier)).collect();
         self.clock.end_writes(1);
-        let laps = batched.into_laps();
+        let (laps, _) = batched.finish();
         Applied { replies, laps }
     }
 
@@ -139,12 +139,13 @@ impl State {
                 replies.append(&mut batch::refuse(steps, &self.view(), error));
                 continue;
             }
-            let mut batched = Batched::new(&submission.operations, steps, place);
+            let ahead = Ahead::default();
+            let mut batched = Batched::new(&submission.operations, steps, place, ahead);
             place.position += u64::from(submission.count);
             let mut applier = self.applier.write();
             batched.resume();
             replies.extend(std::iter::from_fn(|| batched.next(&mut applier)));
-            laps.append(&mut batched.into_laps());
+            laps.append(&mut batched.finish().0);
         }
         self.clock.end_writes(count);
         Applied { replies, laps }
@@ -185,7 +186,9 @@ pub(super) async fn apply_groups(
     while let Some(group) = groups.recv().await {
         let (mut place, error) = state.place_of(&group.outcome);
         let count = group.submissions.len();
-        for submission in group.submissions {
+        let mut submissions = group.submissions.into_iter();
+        let mut warmed = 0;
+        while let Some(submission) = submissions.next() {
             let Ticket {
                 steps,
                 answer,
@@ -198,11 +201,13 @@ pub(super) async fn apply_groups(
                 },
                 None => {
                     let mut replies = Vec::with_capacity(steps.len());
-                    let mut batched = Batched::new(&submission.operations, steps, place);
+                    let ahead = Ahead::new(submissions.as_slice(), warmed);
+                    let mut batched = Batched::new(&submission.operations, steps, place, ahead);
                     while state.take_turn(&mut batched, &mut replies, &mut budget) {
                         tokio::task::yield_now().await;
                     }
-                    let laps = batched.into_laps();
+                    let (laps, ahead) = batched.finish();
+                    warmed = ahead.warmed();
                     Applied { replies, laps }
                 }
             };

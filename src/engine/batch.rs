@@ -2,10 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
+use super::Ticket;
 use crate::command::{Applier, Operation, ReadFn, Reply, View};
 use crate::protocol::ErrorReply;
+use crate::store::{InMemStore, WARM_AT_ONCE};
 use crate::time::Timestamp;
 use crate::wal::frame;
+use crate::wal::group_commit::Submission;
 use crate::wal::writer::AppendError;
 
 /// What a step costs beside its operation's bytes, in the same account.
@@ -252,11 +257,58 @@ pub(super) struct Batched<'a> {
     /// Of the next operation.
     place: Place,
     watch: Stopwatch,
+    ahead: Ahead<'a>,
+}
+
+/// Looks ahead of what is applied: what the next operations will look at is fetched from memory all
+/// at a time (see [`InMemStore::warm`](crate::store::InMemStore::warm)).
+#[derive(Debug, Default)]
+pub(super) struct Ahead<'a> {
+    /// What stands in the log behind the batch at hand.
+    following: &'a [Submission<Ticket>],
+    /// How many of the next operations were looked at.
+    warmed: usize,
+}
+
+impl<'a> Ahead<'a> {
+    pub(super) fn new(following: &'a [Submission<Ticket>], warmed: usize) -> Self {
+        Self { following, warmed }
+    }
+
+    /// How many operations of the following batches were looked at.
+    pub(super) fn warmed(&self) -> usize {
+        self.warmed
+    }
+
+    /// The next of `operations` is about to be applied.
+    fn step(&mut self, operations: &frame::Operations<'_>, store: &dyn InMemStore) {
+        if self.warmed == 0 {
+            let following = self.following.iter();
+            let following =
+                following.flat_map(|submission| frame::Operations::new(&submission.operations));
+            let next = operations.clone().chain(following).take(WARM_AT_ONCE);
+            let mut keys = SmallVec::<[_; WARM_AT_ONCE]>::new();
+            for bytes in next {
+                self.warmed += 1;
+                keys.extend(decoded(bytes).first_key());
+            }
+            if keys.len() > 1 {
+                store.warm(&keys);
+            }
+        }
+        self.warmed = self.warmed.saturating_sub(1);
+    }
 }
 
 impl<'a> Batched<'a> {
-    pub(super) fn new(operations: &'a [u8], steps: Vec<Step>, place: Place) -> Self {
+    pub(super) fn new(
+        operations: &'a [u8],
+        steps: Vec<Step>,
+        place: Place,
+        ahead: Ahead<'a>,
+    ) -> Self {
         Self {
+            ahead,
             operations: frame::Operations::new(operations),
             steps: steps.into_iter(),
             place,
@@ -269,21 +321,21 @@ impl<'a> Batched<'a> {
         self.watch.last = Instant::now();
     }
 
-    /// How long the steps took.
-    pub(super) fn into_laps(self) -> Vec<Duration> {
-        self.watch.laps
+    /// How long the steps took; and how far ahead was looked.
+    pub(super) fn finish(self) -> (Vec<Duration>, Ahead<'a>) {
+        (self.watch.laps, self.ahead)
     }
 
     /// Carries out the next step.
     pub(super) fn next(&mut self, applier: &mut Applier) -> Option<Reply> {
         let reply = match self.steps.next()? {
             Step::Write => {
-                let operation = self.operation();
+                let operation = self.operation(applier);
                 let position = self.advance();
                 applier.apply(&operation, position, self.place.time)
             }
             Step::Transaction(steps) => {
-                let operation = self.operation();
+                let operation = self.operation(applier);
                 let position = self.advance();
                 let begun = self.watch.last;
                 let watch = &mut self.watch;
@@ -300,7 +352,8 @@ impl<'a> Batched<'a> {
         Some(reply)
     }
 
-    fn operation(&mut self) -> Operation<'a> {
+    fn operation(&mut self, applier: &Applier) -> Operation<'a> {
+        self.ahead.step(&self.operations, applier.view().store());
         decoded(self.operations.next().unwrap_or_default())
     }
 

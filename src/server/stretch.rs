@@ -7,9 +7,10 @@ use smallvec::SmallVec;
 
 use crate::command::{self, Flags};
 use crate::protocol::{Decoder, ProtocolError, Request};
+use crate::store::WARM_AT_ONCE;
 
 /// The most requests of a stretch.
-const LONGEST: usize = 16;
+const LONGEST: usize = WARM_AT_ONCE;
 
 /// Requests that were found and not carried out yet.
 #[derive(Debug)]

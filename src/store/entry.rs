@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use smallvec::SmallVec;
 use triomphe::ThinArc;
 
 use crate::time::Timestamp;
@@ -26,7 +27,9 @@ impl Entry {
     /// The same, of a value that is given in parts.
     pub fn with_parts(key: &[u8], value: &[&[u8]], expires: Option<Timestamp>) -> Self {
         let value_len: usize = value.iter().map(|part| part.len()).sum();
-        let mut bytes = Vec::with_capacity(MAX_PREFIX_LEN + EXPIRY_LEN + key.len() + value_len);
+        let mut bytes = SmallVec::<[u8; ON_STACK]>::with_capacity(
+            MAX_PREFIX_LEN + EXPIRY_LEN + key.len() + value_len,
+        );
         push_length(&mut bytes, key.len() << 1 | usize::from(expires.is_some()));
         if let Some(Timestamp(at)) = expires {
             bytes.extend_from_slice(&at.to_le_bytes());
@@ -149,11 +152,13 @@ impl fmt::Debug for Value {
 
 /// Bytes that the longest length takes: 7 bits in each.
 const MAX_PREFIX_LEN: usize = 10;
+/// An entry of up to so many bytes is put together where that takes no allocation.
+const ON_STACK: usize = 512;
 /// Bytes of an expiry.
 const EXPIRY_LEN: usize = 8;
 const MORE: u8 = 0x80;
 
-fn push_length(bytes: &mut Vec<u8>, mut length: usize) {
+fn push_length(bytes: &mut SmallVec<[u8; ON_STACK]>, mut length: usize) {
     while length >= MORE as usize {
         // The cast keeps the low byte, of which seven bits count.
         bytes.push(length as u8 | MORE);

@@ -14,6 +14,7 @@ use std::fmt;
 pub use entry::{Entry, Value};
 pub use hash_map::HashMap;
 pub use sharded_map::ShardedMap;
+pub use table::WARM_AT_ONCE;
 
 use crate::time::Timestamp;
 

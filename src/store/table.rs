@@ -150,8 +150,8 @@ impl Tables {
     }
 }
 
-/// Keys that are warmed at a time, if there are so many.
-pub(super) const WARM_AT_ONCE: usize = 16;
+/// So many keys at a time are worth the while of warming them, and fit into the nearest cache.
+pub const WARM_AT_ONCE: usize = 16;
 
 /// See [`InMemStore::warm`](super::InMemStore::warm).
 ///
