@@ -98,7 +98,7 @@ impl Transaction {
 
     /// Carries out one that only reads; says how long each of its steps took, too.
     pub fn read_from(self, view: &View<'_>) -> (Reply, Vec<Duration>) {
-        let mut watch = Stopwatch::start();
+        let mut watch = Stopwatch::start(self.steps.list.len());
         let replies = self.steps.list.into_iter().map(|step| {
             let reply = match step {
                 Step::Read { run, args } => run(view, &args.to_args()),
@@ -113,6 +113,12 @@ impl Transaction {
 }
 
 impl Batch {
+    /// Makes room for so many steps that come to so many bytes.
+    pub fn reserve(&mut self, steps: usize, bytes: usize) {
+        self.operations.reserve(bytes);
+        self.steps.list.reserve(steps);
+    }
+
     /// Adds a change.
     pub fn write(&mut self, operation: &Operation<'_>) {
         self.push(operation, Step::Write);
@@ -227,10 +233,10 @@ struct Stopwatch {
 }
 
 impl Stopwatch {
-    fn start() -> Self {
+    fn start(laps: usize) -> Self {
         Self {
             last: Instant::now(),
-            laps: Vec::new(),
+            laps: Vec::with_capacity(laps),
         }
     }
 
@@ -310,9 +316,9 @@ impl<'a> Batched<'a> {
         Self {
             ahead,
             operations: frame::Operations::new(operations),
+            watch: Stopwatch::start(steps.len()),
             steps: steps.into_iter(),
             place,
-            watch: Stopwatch::start(),
         }
     }
 

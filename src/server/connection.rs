@@ -317,7 +317,7 @@ impl Connection {
         loop {
             let rest = bytes.get(taken..).unwrap_or_default();
             let stretch = Stretch::decode(&mut self.session.decoder, rest);
-            self.session.warm(&stretch);
+            self.session.prepare(&stretch);
             let before = self.session.decoder.reads_as();
             for (request, len) in &stretch.requests {
                 let (took, next) = self.take(request, *len);

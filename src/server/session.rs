@@ -108,14 +108,20 @@ impl Session {
         self.decoder.trust(authenticated);
     }
 
-    /// Has what the reads of a stretch will look at fetched from memory, if they are to be carried
-    /// out at once, and if it is worth it.
-    pub(super) fn warm(&self, stretch: &Stretch<'_>) {
-        if stretch.requests.len() > 1 && self.batch.is_empty() && self.queue.is_none() {
-            let keys = stretch.keys();
-            if keys.len() > 1 {
-                self.shared.engine.store().warm(&keys);
-            }
+    /// Prepares for a stretch of which nothing was carried out yet: what its reads will look at is
+    /// fetched from memory, if there is more than one, and room is made for its writes.
+    pub(super) fn prepare(&mut self, stretch: &Stretch<'_>) {
+        if !self.batch.is_empty() || self.queue.is_some() {
+            return;
+        }
+        let (keys, writes) = stretch.keys();
+        if keys.len() > 1 {
+            self.shared.engine.store().warm(&keys);
+        }
+        if writes {
+            let (count, bytes) = (stretch.requests.len(), stretch.len());
+            self.batch.reserve(count, bytes);
+            self.pending.reserve(count, bytes);
         }
     }
 

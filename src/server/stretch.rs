@@ -50,18 +50,25 @@ impl<'a> Stretch<'a> {
         Self { requests, then }
     }
 
-    /// The keys that its reads ahead of the first write look at first.
-    pub(super) fn keys(&self) -> SmallVec<[&'a [u8]; LONGEST]> {
+    /// The keys that its reads ahead of the first write look at first; and whether there is a write.
+    pub(super) fn keys(&self) -> (SmallVec<[&'a [u8]; LONGEST]>, bool) {
         let mut keys = SmallVec::new();
         for (request, _) in &self.requests {
-            let spec = request.args.first().and_then(|name| command::lookup(name));
-            let Some(spec) = spec.filter(|spec| !spec.flags.has(Flags::WRITE)) else {
-                break;
+            let Some(spec) = request.args.first().and_then(|name| command::lookup(name)) else {
+                continue;
             };
+            if spec.flags.has(Flags::WRITE) {
+                return (keys, true);
+            }
             if spec.flags.has(Flags::READONLY) && spec.keys.first == 1 {
                 keys.extend(request.args.get(1).copied());
             }
         }
-        keys
+        (keys, false)
+    }
+
+    /// How many bytes its requests take.
+    pub(super) fn len(&self) -> usize {
+        self.requests.iter().map(|(_, len)| len).sum()
     }
 }

@@ -50,6 +50,15 @@ enum Of {
 }
 
 impl Pending {
+    /// Makes room for so many requests that take so many bytes.
+    pub(in crate::server) fn reserve(&mut self, requests: usize, bytes: usize) {
+        // A few words each; of longer ones little is kept.
+        const WORDS: usize = 4;
+        self.replies.reserve(requests);
+        self.lens.reserve(requests * WORDS);
+        self.bytes.reserve(bytes.min(requests * slow_log::MAX_WORD));
+    }
+
     pub(in crate::server) fn len(&self) -> usize {
         self.replies.len()
     }
