@@ -405,7 +405,7 @@ impl Connection {
         if let Some(buffer) = self.session.out.give_back()
             && (1..=KEEP_OUT).contains(&buffer.capacity())
         {
-            WRITE_BUFFER.set(buffer);
+            WRITE_BUFFER.with_borrow_mut(|spare| *spare = buffer);
         }
         Ok(())
     }

@@ -61,6 +61,27 @@ fn a_value_is_there_from_set_to_del() {
 }
 
 #[test]
+fn to_warm_keys_changes_nothing_and_waits_for_nobody_who_changes_some() {
+    for store in stores() {
+        (0..1000_u32).for_each(|n| set(&*store, &n.to_le_bytes(), b"v"));
+        let before = contents(&*store);
+        let keys: Vec<_> = (900..1100_u32).map(u32::to_le_bytes).collect();
+        let keys: Vec<_> = keys.iter().chain(&keys).map(<[u8; 4]>::as_slice).collect();
+        store.warm(&[]);
+        store.warm(&keys);
+        assert_eq!(contents(&*store), before);
+        // Under the lock that whoever changes a key holds.
+        let mut warmed = false;
+        store.change_in_place(&900_u32.to_le_bytes(), &mut |_| {
+            store.warm(&keys);
+            warmed = true;
+        });
+        assert!(warmed);
+        assert_eq!(contents(&*store), before);
+    }
+}
+
+#[test]
 fn set_replaces_and_counts_once() {
     for store in stores() {
         set(&*store, b"k", b"a long first value");

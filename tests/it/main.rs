@@ -29,6 +29,7 @@ mod isolation;
 mod large;
 mod linearizable;
 mod operators;
+mod pipelines;
 mod protocol;
 mod reads;
 mod recovery;
