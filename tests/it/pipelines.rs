@@ -108,19 +108,35 @@ fn a_pipeline_that_stops_for_its_replies_goes_on_where_it_stopped() {
     let value = "v".repeat(9_000);
     client.send(&encode(["SET", "k", &value]));
     assert_eq!(client.bytes(5), b"+OK\r\n");
-    // Eight of them are more than is written at once, and the last request is not complete, or is none.
-    let gets: Vec<u8> = (0..50).flat_map(|_| line("GET k")).collect();
-    let set = line("SET end 1");
-    for cut in 1..set.len() {
-        client.send(&[&gets, &set[..cut]].concat());
-        let replies = format!("$9000\r\n{value}\r\n").repeat(50);
-        assert!(client.bytes(replies.len()) == replies.as_bytes());
-        client.send(&set[cut..]);
-        assert_eq!(client.bytes(5), b"+OK\r\n");
+    // Eight of them are more than is written at once. What stands behind them is not complete.
+    let languages = [
+        (
+            line("GET k"),
+            format!("$9000\r\n{value}\r\n"),
+            line("SET end 1"),
+            "+OK\r\n",
+        ),
+        (
+            b"GET k\n".to_vec(),
+            format!("+OK {value}\n"),
+            b"SET end 1\n".to_vec(),
+            "+OK\n",
+        ),
+    ];
+    for (get, reply, set, done) in languages {
+        let (gets, replies) = (get.repeat(50), reply.repeat(50));
+        for cut in 1..set.len() {
+            client.send(&[&gets, &set[..cut]].concat());
+            assert_same_bytes(&client.bytes(replies.len()), replies.as_bytes(), "GETs");
+            client.send(&set[cut..]);
+            assert_eq!(client.bytes(done.len()), done.as_bytes());
+        }
     }
+    // And here it is none.
+    let gets = line("GET k").repeat(50);
     client.send(&[&gets[..], b"*1\r\nx\r\n"].concat());
     let replies = format!("$9000\r\n{value}\r\n").repeat(50);
-    assert!(client.bytes(replies.len()) == replies.as_bytes());
+    assert_same_bytes(&client.bytes(replies.len()), replies.as_bytes(), "GETs");
     let error = "-ERR Protocol error: expected '$', got 'x'\r\n";
     assert_eq!(client.bytes(error.len()), error.as_bytes());
     client.assert_closed();
