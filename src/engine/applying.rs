@@ -7,7 +7,8 @@ use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
 use super::Ticket;
-use super::batch::{self, Ahead, Applied, Batched, Place, Step};
+use super::ahead::Ahead;
+use super::batch::{self, Applied, Batched, Place, Step};
 use crate::command::{Applier, Reply, Sequence, View, Watches};
 use crate::store::InMemStore;
 use crate::time::SharedClock;

@@ -2,15 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use smallvec::SmallVec;
-
-use super::Ticket;
+use super::ahead::Ahead;
 use crate::command::{Applier, Operation, ReadFn, Reply, View};
 use crate::protocol::ErrorReply;
-use crate::store::{InMemStore, WARM_AT_ONCE};
 use crate::time::Timestamp;
 use crate::wal::frame;
-use crate::wal::group_commit::Submission;
 use crate::wal::writer::AppendError;
 
 /// What a step costs beside its operation's bytes, in the same account.
@@ -266,46 +262,6 @@ pub(super) struct Batched<'a> {
     ahead: Ahead<'a>,
 }
 
-/// Looks ahead of what is applied: what the next operations will look at is fetched from memory all
-/// at a time (see [`InMemStore::warm`](crate::store::InMemStore::warm)).
-#[derive(Debug, Default)]
-pub(super) struct Ahead<'a> {
-    /// What stands in the log behind the batch at hand.
-    following: &'a [Submission<Ticket>],
-    /// How many of the next operations were looked at.
-    warmed: usize,
-}
-
-impl<'a> Ahead<'a> {
-    pub(super) fn new(following: &'a [Submission<Ticket>], warmed: usize) -> Self {
-        Self { following, warmed }
-    }
-
-    /// How many operations of the following batches were looked at.
-    pub(super) fn warmed(&self) -> usize {
-        self.warmed
-    }
-
-    /// The next of `operations` is about to be applied.
-    fn step(&mut self, operations: &frame::Operations<'_>, store: &dyn InMemStore) {
-        if self.warmed == 0 {
-            let following = self.following.iter();
-            let following =
-                following.flat_map(|submission| frame::Operations::new(&submission.operations));
-            let next = operations.clone().chain(following).take(WARM_AT_ONCE);
-            let mut keys = SmallVec::<[_; WARM_AT_ONCE]>::new();
-            for bytes in next {
-                self.warmed += 1;
-                keys.extend(decoded(bytes).first_key());
-            }
-            if keys.len() > 1 {
-                store.warm(&keys);
-            }
-        }
-        self.warmed = self.warmed.saturating_sub(1);
-    }
-}
-
 impl<'a> Batched<'a> {
     pub(super) fn new(
         operations: &'a [u8],
@@ -405,7 +361,8 @@ fn execute(
     Reply::Array(replies.collect())
 }
 
-fn decoded(bytes: &[u8]) -> Operation<'_> {
+/// An operation of a batch.
+pub(super) fn decoded(bytes: &[u8]) -> Operation<'_> {
     match Operation::decode(bytes) {
         Ok(operation) => operation,
         // What a batch encoded it can decode. Were it otherwise, the log would now hold what no

@@ -16,6 +16,7 @@
 //! Replication will commit the same submissions by a majority in place of [`group_commit`];
 //! what stands before and behind it need not know.
 
+mod ahead;
 mod applying;
 mod batch;
 mod replay;
