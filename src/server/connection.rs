@@ -2,7 +2,8 @@
 //!
 //! An idle connection holds no buffer. Bytes are read into one that belongs to the thread, and
 //! what is complete is carried out before the next read; only the rest of a request that is not
-//! complete yet is kept. Replies are written to one that the thread lends. So a connection costs its task and, for a moment, its largest request.
+//! complete yet is kept. Replies are written to one that the thread lends. So a connection costs its
+//! task and, for a moment, its largest request.
 //!
 //! Back-pressure: while a client does not take its replies, or its batch waits for the log,
 //! nothing more of it is read (P8).
@@ -314,7 +315,7 @@ impl Connection {
         let mut taken = 0;
         self.session.begin();
         self.lend_buffer();
-        loop {
+        'stretches: loop {
             let rest = bytes.get(taken..).unwrap_or_default();
             let stretch = Stretch::decode(&mut self.session.decoder, rest);
             self.session.prepare(&stretch);
@@ -327,13 +328,10 @@ impl Connection {
                     return (taken, next);
                 }
                 if self.session.decoder.reads_as() != before {
-                    break;
+                    // What was found behind this request would now be read otherwise.
+                    self.session.decoder.start_over();
+                    continue 'stretches;
                 }
-            }
-            if self.session.decoder.reads_as() != before {
-                // What was found behind the request that changed it would now be read otherwise.
-                self.session.decoder.start_over();
-                continue;
             }
             match stretch.then {
                 Then::More => {}

@@ -69,6 +69,8 @@ pub(super) struct Session {
     /// What must go through the log, and what its replies are the replies of.
     pub(super) batch: Batch,
     pending: Pending,
+    /// How many requests the stretch at hand has, and how many bytes they take.
+    room: (usize, usize),
     /// Replies that were not written yet.
     pub(super) out: Output<Value>,
     pub(super) authenticated: bool,
@@ -89,6 +91,7 @@ impl Session {
             decoder: Decoder::default(),
             batch: Batch::default(),
             pending: Pending::default(),
+            room: (0, 0),
             out: Output::default(),
             authenticated: false,
             replies: Replies::On,
@@ -109,19 +112,25 @@ impl Session {
     }
 
     /// Prepares for a stretch of which nothing was carried out yet: what its reads will look at is
-    /// fetched from memory, if there is more than one, and room is made for its writes.
+    /// fetched from memory, if they are several, and are to be carried out at once.
     pub(super) fn prepare(&mut self, stretch: &Stretch<'_>) {
-        if !self.batch.is_empty() || self.queue.is_some() {
-            return;
+        self.room = (stretch.requests.len(), stretch.len());
+        let at_once = self.batch.is_empty() && self.queue.is_none() && self.may_ask();
+        if stretch.requests.len() > 1 && at_once {
+            let keys = stretch.keys();
+            if keys.len() > 1 {
+                self.shared.engine.store().warm(&keys);
+            }
         }
-        let (keys, writes) = stretch.keys();
-        if keys.len() > 1 {
-            self.shared.engine.store().warm(&keys);
-        }
-        if writes {
-            let (count, bytes) = (stretch.requests.len(), stretch.len());
-            self.batch.reserve(count, bytes);
-            self.pending.reserve(count, bytes);
+    }
+
+    /// Makes room for all that the stretch at hand may still put into the batch. Not before a
+    /// write does go in: what is refused leaves nothing behind.
+    fn make_room(&mut self) {
+        if self.batch.is_empty() {
+            let (requests, bytes) = self.room;
+            self.batch.reserve(requests, bytes);
+            self.pending.reserve(requests, bytes);
         }
     }
 
@@ -211,6 +220,7 @@ impl Session {
         match spec.interpret(args) {
             Command::Write(operation) => {
                 let dialect = self.heard(dialect);
+                self.make_room();
                 self.batch.write(&operation);
                 self.pending.push(spec, request, dialect);
                 Taken::Done

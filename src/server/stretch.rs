@@ -50,21 +50,21 @@ impl<'a> Stretch<'a> {
         Self { requests, then }
     }
 
-    /// The keys that its reads ahead of the first write look at first; and whether there is a write.
-    pub(super) fn keys(&self) -> (SmallVec<[&'a [u8]; LONGEST]>, bool) {
+    /// The keys that its reads ahead of the first write look at first.
+    pub(super) fn keys(&self) -> SmallVec<[&'a [u8]; LONGEST]> {
         let mut keys = SmallVec::new();
         for (request, _) in &self.requests {
             let Some(spec) = request.args.first().and_then(|name| command::lookup(name)) else {
                 continue;
             };
             if spec.flags.has(Flags::WRITE) {
-                return (keys, true);
+                break;
             }
             if spec.flags.has(Flags::READONLY) && spec.keys.first == 1 {
                 keys.extend(request.args.get(1).copied());
             }
         }
-        (keys, false)
+        keys
     }
 
     /// How many bytes its requests take.
