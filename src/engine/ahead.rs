@@ -87,6 +87,15 @@ mod tests {
         fn clear(&self) {
             self.store.clear();
         }
+        fn freeze(&self) {
+            self.store.freeze();
+        }
+        fn take_frozen(&self, index: usize) -> Vec<Entry> {
+            self.store.take_frozen(index)
+        }
+        fn thaw(&self) {
+            self.store.thaw();
+        }
         fn len(&self) -> usize {
             self.store.len()
         }

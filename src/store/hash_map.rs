@@ -75,21 +75,36 @@ impl InMemStore for HashMap {
     }
 
     fn change_in_place(&self, key: &[u8], change: &mut dyn FnMut(&mut [u8])) -> bool {
-        let mut tables = self.tables.write();
-        let entry = tables.get_mut(key);
-        entry.is_some_and(|entry| entry.change_in_place(change))
+        self.tables.write().change_in_place(key, change)
     }
 
     fn clear(&self) {
-        let empty = Tables::new(self.table_count, 0);
         let mut tables = self.tables.write();
-        let full = std::mem::replace(&mut *tables, empty);
+        let full = tables.clear();
         let len = self.len.swap(0, Ordering::Relaxed);
         self.expiring.store(0, Ordering::Relaxed);
         drop(tables);
         if len > FREED_AT_ONCE {
             free_elsewhere(full);
         }
+    }
+
+    fn freeze(&self) {
+        self.tables.write().freeze();
+    }
+
+    fn thaw(&self) {
+        let kept = self.tables.write().thaw();
+        drop(kept);
+    }
+
+    fn take_frozen(&self, index: usize) -> Vec<Entry> {
+        // Readers go on beside the copying, and whoever changes this table in between, before it
+        // is released, has noted in vain.
+        let entries = self.tables.read().frozen_entries(index);
+        let kept = self.tables.write().release(index);
+        drop(kept);
+        entries
     }
 
     fn len(&self) -> usize {
@@ -124,7 +139,7 @@ const FREED_AT_ONCE: usize = 1000;
 
 /// To free many entries takes long: whoever emptied the store does not wait for it (P6). Where no
 /// thread can be had, it does.
-fn free_elsewhere(tables: Tables) {
+fn free_elsewhere(tables: impl Send + 'static) {
     let spawned = std::thread::Builder::new().name("postres-free".to_owned());
     // A closure that could not be sent is dropped here, and the tables with it.
     let _ = spawned.spawn(move || drop(tables));

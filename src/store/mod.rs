@@ -5,6 +5,7 @@
 //! decided in `command::apply`, the only caller of the methods that change a store.
 
 mod entry;
+mod frozen;
 mod hash_map;
 mod sharded_map;
 mod table;
@@ -40,6 +41,16 @@ pub trait InMemStore: fmt::Debug + Send + Sync {
     fn change_in_place(&self, key: &[u8], change: &mut dyn FnMut(&mut [u8])) -> bool;
     /// Removes every key.
     fn clear(&self);
+    /// From now on keeps what every table holds at this moment, for [`Self::take_frozen`]: until
+    /// it is taken, or [`Self::thaw`]. Nothing is copied. What is changed meanwhile is kept beside
+    /// its successor. Nobody changes the store while this is called.
+    fn freeze(&self);
+    /// What one table held when the store was frozen, expired keys included; once for each table.
+    /// Readers are not held up, and who changes the store is for no longer than it takes to look
+    /// at one table.
+    fn take_frozen(&self, index: usize) -> Vec<Entry>;
+    /// Ends what [`Self::freeze`] began.
+    fn thaw(&self);
     /// How many keys there are, expired ones that have not been swept included.
     fn len(&self) -> usize;
     /// How many of them have an expiry.

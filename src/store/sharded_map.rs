@@ -83,6 +83,21 @@ impl InMemStore for ShardedMap {
         self.shards.iter().for_each(InMemStore::clear);
     }
 
+    fn freeze(&self) {
+        self.shards.iter().for_each(InMemStore::freeze);
+    }
+
+    fn thaw(&self) {
+        self.shards.iter().for_each(InMemStore::thaw);
+    }
+
+    fn take_frozen(&self, index: usize) -> Vec<Entry> {
+        let (shard, index) = self.table_at(index);
+        shard
+            .map(|shard| shard.take_frozen(index))
+            .unwrap_or_default()
+    }
+
     fn len(&self) -> usize {
         self.shards.iter().map(InMemStore::len).sum()
     }

@@ -12,6 +12,7 @@ use hashbrown::hash_table::Entry as Slot;
 use smallvec::SmallVec;
 
 use super::entry::Entry;
+use super::frozen::Changes;
 use crate::time::Timestamp;
 
 /// Tables in a store, all its shards together: small enough at 100 million keys (6,100 each), and
@@ -26,6 +27,10 @@ const MIN_SHRINK: usize = 64;
 pub(super) struct Tables {
     tables: Box<[Table]>,
     hasher: RandomState,
+    /// Whether [`Self::freeze`] was called and [`Self::thaw`] was not.
+    frozen: bool,
+    /// Frozen tables that these ones stand in place of, since everything was removed.
+    cleared: Option<Box<Tables>>,
 }
 
 #[derive(Debug)]
@@ -33,11 +38,19 @@ struct Table {
     entries: HashTable<Entry>,
     /// No entry expires before this; `NEVER` if none does at all.
     next_expiry: Timestamp,
+    /// While the table is frozen: what was changed since.
+    changes: Option<Changes>,
 }
 
 const NEVER: Timestamp = Timestamp(u64::MAX);
 
 impl Table {
+    fn note_removed(&mut self, hash: u64, entry: &Entry, hasher: &RandomState) {
+        if let Some(changes) = &mut self.changes {
+            changes.note(hash, entry.key(), Some(entry), |key| hash_of(hasher, key));
+        }
+    }
+
     /// A table that has become mostly empty gives back its room.
     fn shrink(&mut self, hasher: &RandomState) {
         let entries = &mut self.entries;
@@ -57,10 +70,66 @@ impl Tables {
                 .map(|_| Table {
                     entries: HashTable::with_capacity(each),
                     next_expiry: NEVER,
+                    changes: None,
                 })
                 .collect(),
             hasher: RandomState::new(),
+            frozen: false,
+            cleared: None,
         }
+    }
+
+    /// Empty tables in place of these, which are handed back unless they are still needed for
+    /// what they held when they were frozen.
+    pub(super) fn clear(&mut self) -> Option<Self> {
+        let empty = Self::new(self.count(), 0);
+        let mut full = std::mem::replace(self, empty);
+        // What was set since an earlier clearing is no part of what was frozen.
+        self.cleared = full.cleared.take();
+        if full.frozen {
+            self.cleared = Some(Box::new(full));
+            return None;
+        }
+        Some(full)
+    }
+
+    /// From now on every table keeps what it holds, until that is released.
+    pub(super) fn freeze(&mut self) {
+        self.frozen = true;
+        self.cleared = None;
+        for table in &mut self.tables {
+            table.changes = Some(Changes::default());
+        }
+    }
+
+    /// Keeps nothing any more.
+    pub(super) fn thaw(&mut self) -> impl Sized + use<> {
+        self.frozen = false;
+        let changes = self.tables.iter_mut().map(|table| table.changes.take());
+        (changes.collect::<Vec<_>>(), self.cleared.take())
+    }
+
+    /// What a table held when it was frozen.
+    pub(super) fn frozen_entries(&self, index: usize) -> Vec<Entry> {
+        let tables = self.cleared.as_deref().unwrap_or(self);
+        let Some(table) = tables.tables.get(index) else {
+            return Vec::new();
+        };
+        let changes = table.changes.as_ref();
+        changes.map_or_else(Vec::new, |changes| {
+            changes.undo(table.entries.iter(), |key| hash_of(&tables.hasher, key))
+        })
+    }
+
+    /// Keeps no longer what one table held when it was frozen.
+    pub(super) fn release(&mut self, index: usize) -> impl Sized + use<> {
+        if let Some(cleared) = &mut self.cleared {
+            let table = cleared.tables.get_mut(index);
+            let entries = table.map(|table| std::mem::take(&mut table.entries));
+            return (None, entries);
+        }
+        let table = self.tables.get_mut(index);
+        (table.and_then(|table| table.changes.take()), None)
     }
 
     pub(super) fn count(&self) -> usize {
@@ -75,12 +144,23 @@ impl Tables {
             .find(hash, |entry| entry.key() == key)
     }
 
-    pub(super) fn get_mut(&mut self, key: &[u8]) -> Option<&mut Entry> {
+    /// See [`InMemStore::change_in_place`](super::InMemStore::change_in_place).
+    pub(super) fn change_in_place(
+        &mut self,
+        key: &[u8],
+        change: &mut dyn FnMut(&mut [u8]),
+    ) -> bool {
         let (hash, index) = self.place(key);
-        self.tables
-            .get_mut(index)?
-            .entries
-            .find_mut(hash, |entry| entry.key() == key)
+        let Some(table) = self.tables.get_mut(index) else {
+            return false;
+        };
+        let changes = table.changes.as_ref();
+        if changes.is_some_and(|changes| !changes.has(hash, key)) {
+            // What it was is still needed.
+            return false;
+        }
+        let entry = table.entries.find_mut(hash, |entry| entry.key() == key);
+        entry.is_some_and(|entry| entry.change_in_place(change))
     }
 
     /// Puts an entry in, and hands back the one that it replaces: whoever calls drops it, once
@@ -92,11 +172,19 @@ impl Tables {
         if let Some(at) = entry.expires() {
             table.next_expiry = table.next_expiry.min(at);
         }
+        let changes = table.changes.as_mut();
         let slot = table.entries.entry(
             hash,
             |other| other.key() == entry.key(),
             |other| hash_of(hasher, other.key()),
         );
+        if let Some(changes) = changes {
+            let before = match &slot {
+                Slot::Occupied(slot) => Some(slot.get()),
+                Slot::Vacant(_) => None,
+            };
+            changes.note(hash, entry.key(), before, |key| hash_of(hasher, key));
+        }
         match slot {
             Slot::Occupied(mut slot) => Some(std::mem::replace(slot.get_mut(), entry)),
             Slot::Vacant(slot) => {
@@ -111,6 +199,7 @@ impl Tables {
         let table = self.tables.get_mut(index)?;
         let found = table.entries.find_entry(hash, |entry| entry.key() == key);
         let (entry, _) = found.ok()?.remove();
+        table.note_removed(hash, &entry, &self.hasher);
         table.shrink(&self.hasher);
         Some(entry)
     }
@@ -134,6 +223,9 @@ impl Tables {
         };
         let expired = table.entries.extract_if(|entry| !entry.is_live(now));
         let expired: Vec<_> = expired.collect();
+        for entry in &expired {
+            table.note_removed(hash_of(&self.hasher, entry.key()), entry, &self.hasher);
+        }
         let left = table.entries.iter().filter_map(Entry::expires);
         table.next_expiry = left.min().unwrap_or(NEVER);
         table.shrink(&self.hasher);

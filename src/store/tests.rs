@@ -212,6 +212,41 @@ enum Step {
     Del(Vec<u8>),
     Sweep(Timestamp),
     Clear,
+    /// Notes what is there.
+    Freeze,
+    /// Takes what the next tables held.
+    Take(usize),
+    /// Changes the first byte of a value where it lies, if that can be done.
+    Change(Vec<u8>, u8),
+}
+
+/// Enough for all tables of a store to be taken in the midst of a history.
+const TABLES_AT_ONCE: usize = 20_000;
+
+/// A frozen store: what it held, and what was taken of it.
+#[derive(Default)]
+struct Frozen {
+    held: BTreeMap<Vec<u8>, Held>,
+    taken: BTreeMap<Vec<u8>, Held>,
+    next: usize,
+}
+
+impl Frozen {
+    fn take(&mut self, store: &dyn InMemStore, count: usize) {
+        let end = store.table_count().min(self.next.saturating_add(count));
+        for entry in (self.next..end).flat_map(|index| store.take_frozen(index)) {
+            let held = (entry.value().to_vec(), entry.expires());
+            assert!(self.taken.insert(entry.key().to_vec(), held).is_none());
+        }
+        self.next = end;
+    }
+
+    /// Takes what is left: all of it must be what the store held.
+    fn finish(mut self, store: &dyn InMemStore) {
+        self.take(store, usize::MAX);
+        store.thaw();
+        assert_eq!(self.taken, self.held);
+    }
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -223,16 +258,20 @@ fn step() -> impl Strategy<Value = Step> {
         8 => key().prop_map(Step::Del),
         2 => (0..100_u64).prop_map(|now| Step::Sweep(Timestamp(now))),
         1 => Just(Step::Clear),
+        1 => Just(Step::Freeze),
+        3 => (0..TABLES_AT_ONCE).prop_map(Step::Take),
+        4 => (key(), any::<u8>()).prop_map(|(key, byte)| Step::Change(key, byte)),
     ]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(24) })]
 
     #[test]
     fn any_history_leaves_what_it_leaves_in_a_plain_model(steps in prop::collection::vec(step(), 0..100)) {
         for store in stores() {
             let mut model: BTreeMap<Vec<u8>, Held> = BTreeMap::new();
+            let mut frozen: Option<Frozen> = None;
             for step in &steps {
                 match step {
                     Step::Set(key, (value, expires)) => {
@@ -251,10 +290,33 @@ proptest! {
                         store.clear();
                         model.clear();
                     }
+                    Step::Freeze => {
+                        if let Some(frozen) = frozen.take() {
+                            frozen.finish(&*store);
+                        }
+                        store.freeze();
+                        frozen = Some(Frozen { held: model.clone(), ..Frozen::default() });
+                    }
+                    Step::Take(count) => {
+                        if let Some(frozen) = &mut frozen {
+                            frozen.take(&*store, *count);
+                        }
+                    }
+                    Step::Change(key, byte) => {
+                        let changed = store.change_in_place(key, &mut |value| {
+                            value.iter_mut().take(1).for_each(|first| *first = *byte);
+                        });
+                        if let Some((value, _)) = model.get_mut(key).filter(|_| changed) {
+                            value.iter_mut().take(1).for_each(|first| *first = *byte);
+                        }
+                    }
                 }
                 prop_assert_eq!(store.len(), model.len());
                 let expiring = model.values().filter(|(_, expires)| expires.is_some());
                 prop_assert_eq!(store.expiring(), expiring.count());
+            }
+            if let Some(frozen) = frozen {
+                frozen.finish(&*store);
             }
             prop_assert_eq!(contents(&*store), model);
         }
