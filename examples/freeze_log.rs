@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use postres::command::{Operation, Rest};
-use postres::engine::{Batch, Engine};
+use postres::engine::{Batch, CompactionOptions, Engine};
 use postres::store;
 use postres::wal::LogOptions;
 use postres::wal::fs::StdFs;
@@ -21,7 +21,12 @@ async fn main() -> anyhow::Result<()> {
         ..LogOptions::new(path)
     };
     let store = store::with_shards(8, 0).into();
-    let (engine, mut running, _) = Engine::recover(store, Arc::new(StdFs), &options)?;
+    let (engine, mut running, _) = Engine::recover(
+        store,
+        Arc::new(StdFs),
+        &options,
+        CompactionOptions::default(),
+    )?;
     for n in 0..60_u32 {
         let (key, value) = (
             format!("key:{n}").into_bytes(),

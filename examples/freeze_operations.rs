@@ -14,7 +14,7 @@ use postres::command::{
     BitCombine, Condition, Deadline, ExpireCondition, Expiry, FieldAction, FieldStep, Operation,
     Rest,
 };
-use postres::engine::{Batch, Engine};
+use postres::engine::{Batch, CompactionOptions, Engine};
 use postres::store;
 use postres::time::Timestamp;
 use postres::wal::LogOptions;
@@ -37,7 +37,12 @@ async fn main() -> anyhow::Result<()> {
         ..LogOptions::new(path)
     };
     let store = store::with_shards(8, 0).into();
-    let (engine, mut running, _) = Engine::recover(store, Arc::new(StdFs), &options)?;
+    let (engine, mut running, _) = Engine::recover(
+        store,
+        Arc::new(StdFs),
+        &options,
+        CompactionOptions::default(),
+    )?;
     let mut transactions = Vec::new();
     for operations in [
         vec![set(b"exec:inside", b"1"), incr(b"exec:inside", 41)],

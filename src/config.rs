@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::builder::RangedU64ValueParser;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
+use crate::engine::CompactionOptions;
 use crate::wal::{LogOptions, SyncPolicy};
 
 /// A durable in-memory key-value server.
@@ -87,6 +88,14 @@ pub struct Config {
     /// Length of the log's files, in MiB
     #[arg(long, env = "POSTRES_SEGMENT_MIB", hide_env_values = true, value_name = "MIB", default_value_t = 64, value_parser = ranged(1, 1024))]
     pub segment_mib: usize,
+
+    /// The log is compacted by itself only once it has grown by so many MiB since it was last
+    #[arg(long, env = "POSTRES_COMPACT_MIB", hide_env_values = true, value_name = "MIB", default_value_t = 64, value_parser = ranged(0, 1 << 20))]
+    pub compact_mib: usize,
+
+    /// And by so many percent of the last snapshot's length; 0 compacts it only when asked (BGSAVE)
+    #[arg(long, env = "POSTRES_COMPACT_PERCENT", hide_env_values = true, value_name = "PERCENT", default_value_t = 100, value_parser = ranged(0, 100_000))]
+    pub compact_percent: usize,
 
     /// Threads that serve connections [default: the cores]
     #[arg(long, env = "POSTRES_THREADS", hide_env_values = true, value_parser = ranged(1, 1024))]
@@ -275,6 +284,14 @@ impl Config {
                 Fsync::Never => SyncPolicy::Never,
             },
             ..LogOptions::new(&self.wal)
+        }
+    }
+
+    /// When the log is compacted without being asked.
+    pub fn compaction_options(&self) -> CompactionOptions {
+        CompactionOptions {
+            min_log: (self.compact_mib as u64) << 20,
+            percent: self.compact_percent as u64,
         }
     }
 

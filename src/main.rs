@@ -227,7 +227,12 @@ fn start_engine(config: &Config) -> anyhow::Result<(Engine, Running)> {
         return Ok(Engine::without_log(store));
     }
     let options = config.log_options();
-    let (engine, running, report) = Engine::recover(Arc::clone(&store), Arc::new(StdFs), &options)?;
+    let (engine, running, report) = Engine::recover(
+        Arc::clone(&store),
+        Arc::new(StdFs),
+        &options,
+        config.compaction_options(),
+    )?;
     tell(&report, store.len(), config);
     Ok((engine, running))
 }
@@ -248,11 +253,26 @@ fn tell(report: &Report, keys: usize, config: &Config) {
                 path = %path.display(), len,
                 "the log's last file was shorter than it was made: something cut it"
             ),
+            Repair::BrokenSnapshot { path, reason } => tracing::error!(
+                path = %path.display(), %reason,
+                "a snapshot is damaged; all that it held was read from older files, and the next snapshot will take its place"
+            ),
+            Repair::Superfluous { path } => tracing::info!(
+                path = %path.display(),
+                "removed what a later snapshot has made superfluous"
+            ),
             Repair::Leftover { path } => tracing::info!(
                 path = %path.display(),
                 "removed a file that was being prepared when the server stopped"
             ),
         }
+    }
+    if let Some(snapshot) = &report.snapshot {
+        tracing::info!(
+            path = %snapshot.display(),
+            records = report.records,
+            "the state begins with a snapshot"
+        );
     }
     tracing::info!(
         wal = %config.wal.display(),

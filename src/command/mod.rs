@@ -18,6 +18,7 @@ mod field;
 mod key;
 mod number;
 mod operation;
+mod record;
 mod server;
 mod spec;
 mod string;
@@ -28,12 +29,14 @@ mod view;
 
 pub use apply::Applier;
 pub use apply::sequence::Sequence;
+pub use apply::snapshot::{Frozen, restore};
 pub use apply::watch::{Watch, Watches};
 pub(crate) use arguments::{database, integer, is_word, syntax};
 pub use bitfield::{FieldAction, FieldStep};
 pub use operation::{
     BadOperation, BitCombine, Condition, Deadline, ExpireCondition, Expiry, Operation, Rest,
 };
+pub use record::Record;
 pub use spec::{
     ClientCommand, CommandCommand, ConfigCommand, Flags, Group, Keys, LatencyCommand, Run,
     ServerCommand, SlowLogCommand, Spec,

@@ -15,6 +15,10 @@ const ROW: Spec = Spec {
 };
 
 const QUICK: Flags = ROW.flags.and(Flags::FAST);
+const SAVING: Flags = Flags::ADMIN
+    .and(Flags::NOSCRIPT)
+    .and(Flags::NO_MULTI)
+    .and(Flags::NO_ASYNC_LOADING);
 const ADMIN: Flags = ROW.flags.and(Flags::ADMIN).and(Flags::NOSCRIPT);
 
 pub(super) static COMMANDS: &[Spec] = &[
@@ -23,6 +27,22 @@ pub(super) static COMMANDS: &[Spec] = &[
         since: "postres 0.1",
         summary: "this list",
         run: Run::Parsed(|_| Ok(Command::Ready(Reply::Lines(super::table::help())))),
+        ..ROW
+    },
+    Spec {
+        name: "BGREWRITEAOF",
+        flags: SAVING,
+        summary: "the same as BGSAVE",
+        run: Run::Server(ServerCommand::RewriteLog),
+        ..ROW
+    },
+    Spec {
+        name: "BGSAVE",
+        arity: -1,
+        flags: SAVING,
+        optional: "[SCHEDULE | CANCEL]",
+        summary: "begin a snapshot, and then remove the log before it",
+        run: Run::Server(ServerCommand::BackgroundSave),
         ..ROW
     },
     Spec {
@@ -60,7 +80,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     Spec {
         name: "LASTSAVE",
         flags: QUICK,
-        summary: "the time, in seconds since 1970, since when all has been in the log: the start",
+        summary: "when the last snapshot was finished, in seconds since 1970; before any, the start",
         run: Run::Server(ServerCommand::LastSave),
         ..ROW
     },
@@ -82,6 +102,13 @@ pub(super) static COMMANDS: &[Spec] = &[
         flags: ADMIN,
         summary: "show what all clients ask",
         run: Run::Server(ServerCommand::Monitor),
+        ..ROW
+    },
+    Spec {
+        name: "SAVE",
+        flags: SAVING,
+        summary: "BGSAVE, and wait until it is done; other clients are served meanwhile",
+        run: Run::Server(ServerCommand::Save),
         ..ROW
     },
     Spec {

@@ -374,9 +374,9 @@ pub(super) fn decoded(bytes: &[u8]) -> Operation<'_> {
 /// Answers the steps of a batch that is not in the log: as if its writes had never been sent.
 pub(super) fn refuse(steps: Vec<Step>, view: &View<'_>, error: &AppendError) -> Vec<Reply> {
     let replies = steps.into_iter().map(|step| match step {
-        Step::Write | Step::Transaction(_) => {
-            Reply::Error(ErrorReply::Other(format!("ERR not saved: {error}").into()))
-        }
+        Step::Write | Step::Transaction(_) => Reply::Error(ErrorReply::Other(
+            format!("MISCONF not saved: {error}").into(),
+        )),
         Step::Read { run, args } => run(view, &args.to_args()),
         Step::Ready(reply) => reply,
     });

@@ -19,6 +19,7 @@
 mod ahead;
 mod applying;
 mod batch;
+mod compaction;
 mod replay;
 mod running;
 mod sweep;
@@ -37,9 +38,11 @@ use crate::wal::recovery::{self, RecoveryError, Report};
 use crate::wal::{LogOptions, SyncPolicy};
 use applying::{State, apply_groups};
 use batch::Step;
+use compaction::Compaction;
 use replay::Replayer;
 
 pub use batch::{Applied, Batch, Transaction};
+pub use compaction::{CompactionError, CompactionOptions, CompactionStatus, LastSnapshot};
 pub use running::{EngineFailure, Running};
 
 /// Bytes of operations that may wait for the log. A submitter beyond that waits for room.
@@ -88,6 +91,7 @@ enum Writes {
         unapplied: Arc<AtomicUsize>,
         /// Whether a batch that finds the log idle is committed on its own thread.
         commit_here: bool,
+        compaction: Box<Compaction>,
     },
     /// `-persist false`: applied at once.
     Unlogged,
@@ -110,6 +114,7 @@ impl Engine {
         store: Arc<dyn InMemStore>,
         fs: Arc<dyn Fs>,
         options: &LogOptions,
+        compaction: CompactionOptions,
     ) -> Result<(Self, Running, Report), StartError> {
         let clock = Arc::new(SharedClock::new(Arc::clone(&options.clock)));
         let frames = Arc::clone(&clock);
@@ -120,6 +125,14 @@ impl Engine {
         let state = Arc::new(State::new(store, clock));
         let (writer, report) =
             state.replay(|applier| recovery::open(fs, &options, &mut Replayer::new(applier)))?;
+        let folder = writer.folder();
+        let last = report.last_snapshot.map(|(next, at)| LastSnapshot {
+            next,
+            bytes: report.snapshot_bytes,
+            at,
+            took: None,
+        });
+        let compaction = Compaction::new(folder, compaction, report.log_bytes, last);
         let (groups_tx, groups_rx) = mpsc::channel(GROUPS_IN_FLIGHT);
         let unapplied = Arc::new(AtomicUsize::new(0));
         let delivered = Arc::clone(&unapplied);
@@ -140,6 +153,7 @@ impl Engine {
             room: Arc::new(Semaphore::new(MAX_WAITING_BYTES)),
             unapplied,
             commit_here,
+            compaction: Box::new(compaction),
         };
         let engine = Self { state, writes };
         Ok((engine, Running::new(log, applier), report))
@@ -256,6 +270,7 @@ impl Engine {
 
     /// Takes no more batches. What was submitted is still made durable, applied and answered.
     pub fn close(&self) {
+        self.stop_compaction();
         if let Writes::Logged { submitter, .. } = &self.writes {
             submitter.close();
         }

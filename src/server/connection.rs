@@ -56,7 +56,7 @@ thread_local! {
 }
 
 /// What a connection does next.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 enum Next {
     /// Reads on.
     Read,
@@ -156,7 +156,7 @@ impl Connection {
     /// until more must be read. Says how the connection ends, if it does.
     async fn settle(&mut self, mut next: Next) -> io::Result<Option<End>> {
         loop {
-            if next == Next::End(End::Drop) {
+            if matches!(next, Next::End(End::Drop)) {
                 return Ok(Some(End::Drop));
             }
             if !self.session.batch.is_empty() {
@@ -190,18 +190,20 @@ impl Connection {
     async fn wait(&mut self, wait: Wait) -> bool {
         let client = Arc::clone(&self.connected.client);
         client.waiting.begin();
+        let mut reply = None;
         let gone = self
             .is_gone_before(async {
                 tokio::select! {
-                    () = tokio::time::sleep(wait.lasting) => {}
+                    made = wait.reply => reply = Some(made),
                     () = client.waiting.ended.notified(), if wait.can_be_ended => {}
                 }
             })
             .await;
-        let reply = if client.waiting.end() {
-            Reply::Error(error("UNBLOCKED client unblocked via CLIENT UNBLOCK"))
-        } else {
-            wait.reply
+        let unblocked = client.waiting.end();
+        let reply = match reply {
+            Some(reply) if !unblocked => reply,
+            None if !unblocked => wait.at_stop,
+            _ => Reply::Error(error("UNBLOCKED client unblocked via CLIENT UNBLOCK")),
         };
         self.session.answer(reply, wait.dialect);
         !gone

@@ -97,6 +97,7 @@ pub async fn run(
         let engine = Arc::clone(&shared.engine);
         async move { engine.sweep_expired().await }
     });
+    let compacting = tokio::spawn(Arc::clone(&shared.engine).compact());
     let sampling = tokio::spawn({
         let shared = Arc::clone(&shared);
         async move { shared.console.sample().await }
@@ -126,6 +127,7 @@ pub async fn run(
     sweeping.abort();
     sampling.abort();
     shared.engine.close();
+    compacting.abort();
     let closing = tokio::time::timeout(limits.shutdown_timeout.max(MIN_CLOSE), running.ended());
     closing.await.unwrap_or(Err(EngineFailure::Stuck))
 }

@@ -2,13 +2,14 @@
 //!
 //! It knows no socket. The connection hands it requests, submits its batch and writes its output.
 
+use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::Shared;
 use super::clients::Client;
-use super::commands::{Answer, Feed, Pending};
+use super::commands::{Answer, Feed, Later, Pending};
 use super::stretch::Stretch;
 use super::transaction::{Queue, Queued};
 use crate::command::{self, ClientCommand, Command, Reply, ServerCommand, Spec, Watch};
@@ -25,20 +26,26 @@ pub(super) enum Taken {
     NotYet,
     /// It cannot be taken before a pause is over: it is to be given again then.
     Paused,
-    /// It is taken, and nothing more is to be until this much time has passed.
+    /// It is taken, and nothing more is to be until its reply is there.
     Wait(Wait),
     /// It is the last.
     End(End),
 }
 
 /// What a client waits for before it is answered.
-#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Wait {
-    pub(super) lasting: std::time::Duration,
     pub(super) dialect: Dialect,
-    pub(super) reply: Reply,
+    pub(super) reply: Later,
+    /// What it is answered if the server stops first.
+    pub(super) at_stop: Reply,
     /// Whether CLIENT UNBLOCK ends it.
     pub(super) can_be_ended: bool,
+}
+
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wait").finish_non_exhaustive()
+    }
 }
 
 /// How a connection ends.
@@ -264,9 +271,12 @@ impl Session {
             let call = session.outcome(spec, request.len(), &reply);
             session.count(spec, request, call);
             Taken::Wait(Wait {
-                lasting,
                 dialect: heard,
-                reply,
+                at_stop: reply.clone(),
+                reply: Box::pin(async move {
+                    tokio::time::sleep(lasting).await;
+                    reply
+                }),
                 can_be_ended,
             })
         };
@@ -293,6 +303,16 @@ impl Session {
                     .checked_sub(lasting)
                     .unwrap_or(self.lap_began);
                 wait(self, lasting, reply, false)
+            }
+            Answer::Later(reply) => {
+                let call = self.outcome(spec, request.len(), &Reply::Ok);
+                self.count(spec, request, call);
+                Taken::Wait(Wait {
+                    dialect: heard,
+                    reply,
+                    at_stop: Reply::Error(ErrorReply::Other(format!("ERR {Stopped}").into())),
+                    can_be_ended: false,
+                })
             }
             Answer::End(end, reply) => {
                 if let Some(reply) = reply {

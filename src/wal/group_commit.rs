@@ -11,7 +11,7 @@
 //! lone client two changes of thread, which cost it a third of its time. While the log is idle the
 //! writer lies in the queue, so to take it is to be the only one that commits.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -53,6 +53,8 @@ pub struct Group<T> {
 struct Waiting<T> {
     submissions: Vec<Submission<T>>,
     open: bool,
+    /// Who waits for all that was written to be synced.
+    sync_asked: Vec<mpsc::Sender<()>>,
     /// The writer, while nobody commits.
     idle: Option<Box<Committer>>,
     /// How many submissions are likely to come together, and until when they are waited for.
@@ -172,6 +174,21 @@ impl<T> Submitter<T> {
             && waiting.expected.submissions <= FEW
     }
 
+    /// Returns once everything that was acknowledged before this call is on the disk, whatever the
+    /// policy. Blocks for as long as that takes.
+    pub fn sync(&self) -> Result<(), LogClosed> {
+        let (done, synced) = mpsc::channel();
+        let mut waiting = self.shared.waiting.lock();
+        if !waiting.open {
+            return Err(LogClosed);
+        }
+        waiting.sync_asked.push(done);
+        drop(waiting);
+        self.shared.arrived.notify_one();
+        // A log that ends drops those who ask.
+        synced.recv().map_err(|_| LogClosed)
+    }
+
     /// Takes no more submissions; what waits is still written.
     pub fn close(&self) {
         self.shared.close();
@@ -196,6 +213,7 @@ where
     let waiting = Waiting {
         submissions: Vec::new(),
         open: true,
+        sync_asked: Vec::new(),
         idle: Some(Box::new(committer)),
         expected: Expected::like(1, Duration::ZERO),
         lost: None,
@@ -246,7 +264,8 @@ impl<T> Drop for Borrowed<'_, T> {
             .idle
             .as_ref()
             .is_some_and(|idle| idle.writer.sync_due().is_some());
-        let wanted = !waiting.submissions.is_empty() || !waiting.open || unsynced;
+        let asked = !waiting.submissions.is_empty() || !waiting.sync_asked.is_empty();
+        let wanted = asked || !waiting.open || unsynced;
         if waiting.lost.is_some() {
             waiting.open = false;
         }
@@ -263,7 +282,9 @@ impl<T> Drop for CloseOnExit<T> {
     fn drop(&mut self) {
         self.0.close();
         // What still waits is dropped, and with it each ticket: its owner learns that way.
-        self.0.waiting.lock().submissions.clear();
+        let mut waiting = self.0.waiting.lock();
+        waiting.submissions.clear();
+        waiting.sync_asked.clear();
     }
 }
 
@@ -273,8 +294,12 @@ fn run<T>(shared: &Arc<Shared<T>>, mut deliver: impl FnMut(Group<T>)) -> Result<
     loop {
         let (mut committer, batch) = match next_turn(shared)? {
             Turn::Commit(committer, batch) => (committer, batch),
-            Turn::Sync(mut committer) => {
+            Turn::Sync(mut committer, asked) => {
                 committer.writer.sync()?;
+                for done in asked {
+                    // Who asked may have gone.
+                    let _ = done.send(());
+                }
                 (committer, Vec::new())
             }
             Turn::Close(committer) => return committer.writer.close(),
@@ -303,8 +328,8 @@ fn run<T>(shared: &Arc<Shared<T>>, mut deliver: impl FnMut(Group<T>)) -> Result<
 /// What the log's thread does next.
 enum Turn<T> {
     Commit(Box<Committer>, Vec<Submission<T>>),
-    /// Under `everysec`.
-    Sync(Box<Committer>),
+    /// Under `everysec`, or since these asked for it.
+    Sync(Box<Committer>, Vec<mpsc::Sender<()>>),
     Close(Box<Committer>),
 }
 
@@ -321,7 +346,8 @@ fn next_turn<T>(shared: &Shared<T>) -> Result<Turn<T>, AppendError> {
             .idle
             .as_ref()
             .and_then(|idle| idle.writer.sync_due());
-        let overdue = due.is_some_and(|due| due <= Instant::now());
+        let asked = !waiting.sync_asked.is_empty();
+        let overdue = asked || due.is_some_and(|due| due <= Instant::now());
         let arrived = waiting.submissions.len();
         let more = waiting.expected.more_than(arrived);
         if let Some(until) = more.filter(|_| arrived > 0 && waiting.open && !overdue) {
@@ -331,7 +357,8 @@ fn next_turn<T>(shared: &Shared<T>) -> Result<Turn<T>, AppendError> {
         let wanted = arrived > 0 || !waiting.open || overdue;
         if let Some(committer) = waiting.idle.take_if(|_| wanted) {
             if overdue {
-                return Ok(Turn::Sync(committer));
+                let asked = std::mem::take(&mut waiting.sync_asked);
+                return Ok(Turn::Sync(committer, asked));
             }
             if waiting.submissions.is_empty() {
                 return Ok(Turn::Close(committer));

@@ -46,6 +46,14 @@
 //! frame there are zeros to the end of the file. A frame that does not fit in what is left goes
 //! into a new segment; one larger than an empty segment makes its file longer.
 //!
+//! **A snapshot** ([`snapshot`]) is a file named after the LSN at which the log goes on behind it.
+//! Its header is like a segment's, but for the magic, `postsnap`, and the numbers from offset 16
+//! on, 8 bytes each: the id of the log; the LSN at which the log goes on; a salt; the time of the
+//! last frame before it; how many keys the snapshot holds. Blocks follow, which are laid out as
+//! frames: the position counts records, from 1; the time is the header's; the field at offset 32 is
+//! zero. A close frame is the last, and the file ends with it. What a record holds is no matter of
+//! the log's; `command::record` tells.
+//!
 //! # What a damaged log means
 //!
 //! At most what was written since the last successful sync can be torn by a crash. Whether a bad
@@ -53,12 +61,16 @@
 //! the log was durable beyond X, the bad one was whole once, and its loss is damage. The decision
 //! table is in [`recovery`].
 
+mod folder;
 pub mod frame;
 pub mod fs;
 pub mod group_commit;
+pub mod header;
 pub mod name;
 pub mod recovery;
+pub mod retire;
 pub mod segment;
+pub mod snapshot;
 pub mod writer;
 
 use std::fmt;
@@ -66,6 +78,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::time::{Clock, system_clock};
+
+pub use folder::LogFolder;
 
 /// A position in the log: the number of an operation, counted from 1 without a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

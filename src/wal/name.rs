@@ -7,18 +7,22 @@
 //! | `wal_file.00000000000000000001.segment` | a segment; the number is the LSN it begins at, so names sort in log order |
 //! | `wal_file.00000000000000000001.segment.new` | a segment being prepared; worthless after a crash |
 //! | `wal_file.00000000000000000001.torn-8192-1` | what was cut from that segment at that offset, the first time |
+//! | `wal_file.00000000000000000042.snapshot` | what all operations before this position left; sorts before the segment that begins there |
+//! | `wal_file.00000000000000000042.snapshot.new` | a snapshot being written; worthless after a crash |
 //! | `wal_file.lock` | held by the server that uses the log |
-//!
-//! Snapshots (`.snapshot`) will sort among the segments the same way.
 
 use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Lsn;
+use super::fs::Fs;
 
 const SEGMENT: &str = "segment";
 const NEW: &str = "segment.new";
 const TORN: &str = "torn-";
+const SNAPSHOT: &str = "snapshot";
+const NEW_SNAPSHOT: &str = "snapshot.new";
 /// Enough for any `u64`, so that names of equal length sort as their numbers do.
 const DIGITS: usize = 20;
 
@@ -36,6 +40,21 @@ pub enum FileKind {
     Segment(Lsn),
     /// A segment that was still being prepared.
     New(Lsn),
+    /// A snapshot of all before this LSN.
+    Snapshot(Lsn),
+    /// A snapshot that was still being written.
+    NewSnapshot(Lsn),
+}
+
+/// The files of a log, each kind in the order of the log.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// Segments, by the LSN they begin at.
+    pub segments: Vec<Lsn>,
+    /// Snapshots, by the LSN at which the log goes on.
+    pub snapshots: Vec<Lsn>,
+    /// Segments and snapshots that were never finished.
+    pub unfinished: Vec<PathBuf>,
 }
 
 /// The path given with `-wal` cannot name a log.
@@ -89,6 +108,35 @@ impl LogName {
         self.join(&format!("{base:0DIGITS$}.{NEW}"))
     }
 
+    /// The snapshot behind which the log goes on at `next`.
+    pub fn snapshot(&self, next: Lsn) -> PathBuf {
+        self.join(&format!("{next:0DIGITS$}.{SNAPSHOT}"))
+    }
+
+    /// Where that snapshot is written, before it gets its name.
+    pub fn new_snapshot(&self, next: Lsn) -> PathBuf {
+        self.join(&format!("{next:0DIGITS$}.{NEW_SNAPSHOT}"))
+    }
+
+    /// The files of this log that are in its folder.
+    pub fn files(&self, fs: &dyn Fs) -> io::Result<Files> {
+        let mut files = Files::default();
+        for name in fs.list(&self.dir)? {
+            match self.parse(&name) {
+                Some(FileKind::Segment(base)) => files.segments.push(base),
+                Some(FileKind::Snapshot(next)) => files.snapshots.push(next),
+                Some(FileKind::New(_) | FileKind::NewSnapshot(_)) => {
+                    files.unfinished.push(self.dir.join(name));
+                }
+                None => {}
+            }
+        }
+        files.segments.sort_unstable();
+        files.snapshots.sort_unstable();
+        files.unfinished.sort_unstable();
+        Ok(files)
+    }
+
     /// Where the bytes are kept that were cut from a segment at `offset`, the `nth` time (from 1).
     pub fn torn(&self, base: Lsn, offset: u64, nth: u32) -> PathBuf {
         self.join(&format!("{base:0DIGITS$}.{TORN}{offset}-{nth}"))
@@ -105,6 +153,8 @@ impl LogName {
         match kind {
             SEGMENT => Some(FileKind::Segment(base)),
             NEW => Some(FileKind::New(base)),
+            SNAPSHOT => Some(FileKind::Snapshot(base)),
+            NEW_SNAPSHOT => Some(FileKind::NewSnapshot(base)),
             _ => None,
         }
     }
@@ -130,11 +180,13 @@ mod tests {
                 log().parse(segment.file_name().unwrap()),
                 Some(FileKind::Segment(base))
             );
-            let new = log().new_segment(base);
-            assert_eq!(
-                log().parse(new.file_name().unwrap()),
-                Some(FileKind::New(base))
-            );
+            for (path, kind) in [
+                (log().new_segment(base), FileKind::New(base)),
+                (log().snapshot(base), FileKind::Snapshot(base)),
+                (log().new_snapshot(base), FileKind::NewSnapshot(base)),
+            ] {
+                assert_eq!(log().parse(path.file_name().unwrap()), Some(kind));
+            }
         }
     }
 

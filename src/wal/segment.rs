@@ -7,13 +7,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::Lsn;
 use super::frame::{self, FrameCodec};
 use super::fs::{Fs, FsFile, read_full_at, write_all_at, write_zeros};
+use super::header;
 use super::name::LogName;
 
-/// Bytes of a segment's header; where its first frame begins.
-pub const HEADER_LEN: u64 = 4096;
+pub use super::header::{HEADER_LEN, HeaderError};
+
 /// Capacity of a segment unless told otherwise.
 pub const DEFAULT_CAPACITY: u64 = 64 << 20;
 /// The least capacity of a segment: its header and as much again.
@@ -25,8 +28,6 @@ pub const MAX_CAPACITY: u64 = 1 << 30;
 const MAX_LEN: u64 = MAX_CAPACITY + frame::MAX_BODY_LEN as u64 + 2 * HEADER_LEN;
 
 const MAGIC: [u8; 8] = *b"postrwal";
-const VERSION: u32 = 1;
-const CRC_LEN: usize = 4;
 
 /// What a segment's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,23 +42,6 @@ pub struct SegmentHeader {
     pub capacity: u64,
 }
 
-/// Why a segment's header was not accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HeaderError {
-    /// The file is shorter than a header.
-    #[error("it is shorter than a segment's header")]
-    Short,
-    /// The checksum does not match.
-    #[error("the checksum of its header does not match")]
-    Checksum,
-    /// Whole, but not a segment of postres.
-    #[error("it is not a segment of a postres log")]
-    Magic,
-    /// Written by a version of postres that this one does not know.
-    #[error("it has format version {0}, and this postres reads version {VERSION}: use a newer one")]
-    Version(u32),
-}
-
 impl SegmentHeader {
     /// The codec of this segment's frames.
     pub fn codec(&self) -> FrameCodec {
@@ -66,49 +50,17 @@ impl SegmentHeader {
 
     /// The header's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER_LEN as usize);
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&(HEADER_LEN as u32).to_le_bytes());
-        for field in [self.log_id, self.base.0, self.salt, self.capacity] {
-            bytes.extend_from_slice(&field.to_le_bytes());
-        }
-        bytes.resize(HEADER_LEN as usize - CRC_LEN, 0);
-        let crc = crc32c::crc32c(&bytes);
-        bytes.extend_from_slice(&crc.to_le_bytes());
-        bytes
+        header::encode(MAGIC, &[self.log_id, self.base.0, self.salt, self.capacity])
     }
 
     /// Reads a header from the start of a segment.
     pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
-        let header = bytes.get(..HEADER_LEN as usize).ok_or(HeaderError::Short)?;
-        let (fields, crc) = header
-            .split_last_chunk::<CRC_LEN>()
-            .ok_or(HeaderError::Short)?;
-        if crc32c::crc32c(fields) != u32::from_le_bytes(*crc) {
-            return Err(HeaderError::Checksum);
-        }
-        // The places of the magic, the version and the checksum are the same in every version.
-        let (magic, rest) = fields.split_first_chunk::<8>().ok_or(HeaderError::Short)?;
-        if *magic != MAGIC {
-            return Err(HeaderError::Magic);
-        }
-        let (version, rest) = rest.split_first_chunk().ok_or(HeaderError::Short)?;
-        if u32::from_le_bytes(*version) != VERSION {
-            return Err(HeaderError::Version(u32::from_le_bytes(*version)));
-        }
-        let numbers = rest.get(4..36).ok_or(HeaderError::Short)?;
-        let mut numbers = numbers
-            .as_chunks::<8>()
-            .0
-            .iter()
-            .map(|raw| u64::from_le_bytes(*raw));
-        let mut number = || numbers.next().ok_or(HeaderError::Short);
+        let [log_id, base, salt, capacity] = header::decode(MAGIC, bytes)?;
         Ok(Self {
-            log_id: number()?,
-            base: Lsn(number()?),
-            salt: number()?,
-            capacity: number()?,
+            log_id,
+            base: Lsn(base),
+            salt,
+            capacity,
         })
     }
 }
@@ -137,6 +89,31 @@ pub struct SegmentMaker {
     pub capacity: u64,
     /// The source of salts.
     pub entropy: fn() -> u64,
+    /// A file to be written anew, if there is one.
+    pub recycled: Recycled,
+}
+
+/// A segment that is no longer needed, to become one that is: its blocks on the disk are
+/// allocated, and to zero them takes no room.
+#[derive(Debug, Clone, Default)]
+pub struct Recycled(Arc<Mutex<Option<PathBuf>>>);
+
+impl Recycled {
+    /// Takes the segment at `path`, unless it has one already: under the name `new`, by which the
+    /// next start would remove it. Says whether it did.
+    pub fn offer(&self, fs: &dyn Fs, path: &Path, new: PathBuf) -> bool {
+        let mut kept = self.0.lock();
+        // A file that cannot be renamed is removed by the caller instead.
+        if kept.is_some() || fs.rename(path, &new).is_err() {
+            return false;
+        }
+        *kept = Some(new);
+        true
+    }
+
+    fn take(&self) -> Option<PathBuf> {
+        self.0.lock().take()
+    }
 }
 
 /// A file full of durable zeros, waiting to become a segment.
@@ -150,8 +127,14 @@ impl SegmentMaker {
     /// Writes a file of zeros: the slow part, which needs to know nothing of the segment but a
     /// name that nothing else uses.
     pub fn prepare(&self, base: Lsn) -> io::Result<Prepared> {
-        let path = self.name.new_segment(base);
-        let file = self.fs.create(&path)?;
+        let (path, file) = match self.recycle() {
+            Some(recycled) => recycled,
+            None => {
+                let path = self.name.new_segment(base);
+                let file = self.fs.create(&path)?;
+                (path, file)
+            }
+        };
         match self.fill(&*file) {
             Ok(()) => Ok(Prepared { file, path }),
             Err(error) => {
@@ -159,6 +142,26 @@ impl SegmentMaker {
                 drop(file);
                 let _ = self.fs.remove(&path);
                 Err(error)
+            }
+        }
+    }
+
+    /// A segment to be written anew. One that cannot be opened is as good as none.
+    fn recycle(&self) -> Option<(PathBuf, Box<dyn FsFile>)> {
+        let path = self.recycled.take()?;
+        let opened = self.fs.open(&path).and_then(|file| {
+            // A frame larger than a segment had made it longer.
+            if file.len()? > self.capacity {
+                file.set_len(self.capacity)?;
+            }
+            Ok(file)
+        });
+        match opened {
+            Ok(file) => Some((path, file)),
+            Err(error) => {
+                tracing::debug!(%error, "a segment could not be recycled");
+                let _ = self.fs.remove(&path);
+                None
             }
         }
     }
@@ -219,50 +222,4 @@ pub fn read_segment(fs: &dyn Fs, path: &Path) -> io::Result<(Box<dyn FsFile>, Ve
     let read = read_full_at(&*file, &mut bytes, 0)?;
     bytes.truncate(read);
     Ok((file, bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEADER: SegmentHeader = SegmentHeader {
-        log_id: 1,
-        base: Lsn(2),
-        salt: 3,
-        capacity: 1 << 20,
-    };
-
-    #[test]
-    fn a_header_reads_back_as_it_was_written() {
-        assert_eq!(SegmentHeader::decode(&HEADER.encode()), Ok(HEADER));
-    }
-
-    #[test]
-    fn every_flipped_byte_of_a_header_is_noticed() {
-        for at in 0..HEADER_LEN as usize {
-            let mut bytes = HEADER.encode();
-            bytes[at] ^= 0x01;
-            assert!(SegmentHeader::decode(&bytes).is_err(), "byte {at}");
-        }
-    }
-
-    #[test]
-    fn a_header_cut_short_is_noticed() {
-        for len in [0, 8, 48, HEADER_LEN as usize - 1] {
-            let bytes = HEADER.encode();
-            assert_eq!(
-                SegmentHeader::decode(&bytes[..len]),
-                Err(HeaderError::Short)
-            );
-        }
-    }
-
-    #[test]
-    fn a_header_of_a_later_version_is_told_from_damage() {
-        let mut bytes = HEADER.encode();
-        bytes[8] = 2;
-        let crc = crc32c::crc32c(&bytes[..4092]);
-        bytes[4092..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(SegmentHeader::decode(&bytes), Err(HeaderError::Version(2)));
-    }
 }

@@ -15,13 +15,14 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::frame::{self, FrameHeader, FrameKind, MAX_BODY_LEN};
 use super::fs::{Lock, write_all_at, write_zeros};
 use super::segment::{Prepared, Segment, SegmentMaker};
-use super::{LogOptions, Lsn, SyncPolicy};
+use super::{LogFolder, LogOptions, Lsn, SyncPolicy};
 use crate::time::{Clock, Timestamp};
 
 /// How long `everysec` leaves a frame without a sync.
@@ -88,6 +89,34 @@ enum Trouble {
     Failed(AppendError),
 }
 
+/// What others may know of the writer while it works.
+#[derive(Debug, Default)]
+pub struct LogStatus {
+    /// Base of the segment that is appended to.
+    active: AtomicU64,
+    /// Bytes of all frames written since the log was opened.
+    written: AtomicU64,
+    /// Whether the log was refused room for a new segment, and has not got any since.
+    lacks_room: AtomicBool,
+}
+
+impl LogStatus {
+    /// Base of the segment that is appended to: it and what follows it belong to the writer.
+    pub fn active(&self) -> Lsn {
+        Lsn(self.active.load(Ordering::Acquire))
+    }
+
+    /// Bytes of all frames written since the log was opened.
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Whether there was no room for a new segment when one was last needed.
+    pub fn lacks_room(&self) -> bool {
+        self.lacks_room.load(Ordering::Relaxed)
+    }
+}
+
 /// Appends frames to the last segment of a log.
 #[derive(Debug)]
 pub struct LogWriter {
@@ -109,6 +138,7 @@ pub struct LogWriter {
     closed: bool,
     trouble: Option<Trouble>,
     buffer: Vec<u8>,
+    status: Arc<LogStatus>,
     _lock: Box<dyn Lock>,
 }
 
@@ -137,7 +167,12 @@ impl LogWriter {
         end: End,
         lock: Box<dyn Lock>,
     ) -> Self {
+        let status = LogStatus::default();
+        status
+            .active
+            .store(end.segment.header.base.0, Ordering::Release);
         Self {
+            status: Arc::new(status),
             synced: end.segment.position,
             maker,
             segment: end.segment,
@@ -159,6 +194,11 @@ impl LogWriter {
     /// The LSN that the next operation gets.
     pub fn next_lsn(&self) -> Lsn {
         self.next_lsn
+    }
+
+    /// The folder that this log is in, for whoever writes snapshots of it.
+    pub fn folder(&self) -> LogFolder {
+        LogFolder::new(self.maker.clone(), Arc::clone(&self.status))
     }
 
     /// Writes `count` operations, given as length-prefixed pieces, as one frame; with
@@ -265,6 +305,8 @@ impl LogWriter {
             return Err(self.rejected("writing", error));
         }
         self.segment.position = end;
+        let frame = self.buffer.len() as u64;
+        self.status.written.fetch_add(frame, Ordering::Relaxed);
         self.next_lsn = Lsn(self.next_lsn.0 + u64::from(count));
         self.closed = kind == FrameKind::Close;
         Ok(())
@@ -330,6 +372,9 @@ impl LogWriter {
             Some(_) | None => self.maker.prepare(self.next_lsn),
         };
         let made = prepared.and_then(|prepared| self.maker.finish(prepared, self.next_lsn));
+        self.status
+            .lacks_room
+            .store(made.is_err(), Ordering::Relaxed);
         let next = made.map_err(|error| {
             let error = self.rejected("making the segment behind", error);
             let until = Instant::now() + self.retry_after;
@@ -351,6 +396,8 @@ impl LogWriter {
         tracing::debug!(base = %next.header.base, "the log goes on in a new segment");
         self.synced = next.position;
         self.segment = next;
+        let base = self.segment.header.base.0;
+        self.status.active.store(base, Ordering::Release);
         Ok(())
     }
 

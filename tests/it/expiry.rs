@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use postres::command::{Applier, Command, Operation};
-use postres::engine::{Batch, Engine, Running};
+use postres::engine::{Batch, CompactionOptions, Engine, Running};
 use postres::protocol::Dialect;
 use postres::store::{self, Entry, InMemStore};
 use postres::time::Timestamp;
@@ -116,8 +116,13 @@ impl Live {
             ..options()
         };
         let store = store::with_shards(8, 0).into();
-        let (engine, running, _) =
-            Engine::recover(store, Arc::new(disk.clone()), &options).unwrap();
+        let (engine, running, _) = Engine::recover(
+            store,
+            Arc::new(disk.clone()),
+            &options,
+            CompactionOptions::default(),
+        )
+        .unwrap();
         Self {
             engine,
             running,

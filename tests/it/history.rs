@@ -9,12 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use postres::command::{Applier, Command, Operation};
-use postres::engine::{Batch, Engine, Transaction};
+use postres::engine::{Batch, CompactionOptions, Engine, Transaction};
 use postres::protocol::Dialect;
 use postres::store::{self, InMemStore};
 use postres::time::Timestamp;
 use postres::wal::fs::StdFs;
 use postres::wal::recovery::{self, Progress, Replay};
+use postres::wal::snapshot::{Block, SnapshotHeader};
 use postres::wal::{LogOptions, Lsn, SyncPolicy};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -232,8 +233,13 @@ fn live(disk: &Disk, history: &History) -> Lived {
     };
     let (shared, disk) = (Arc::clone(&store), disk.clone());
     runtime().block_on(async move {
-        let (engine, mut running, _) =
-            Engine::recover(shared, Arc::new(disk.clone()), &options).unwrap();
+        let (engine, mut running, _) = Engine::recover(
+            shared,
+            Arc::new(disk.clone()),
+            &options,
+            CompactionOptions::default(),
+        )
+        .unwrap();
         let engine = Arc::new(engine);
         let mut replies = BTreeMap::new();
         for turn in &history.turns {
@@ -303,8 +309,13 @@ fn restarted(disk: &Disk, shards: usize, time: Timestamp) -> (Contents, u64) {
     let store: Arc<dyn InMemStore> = store::with_shards(shards, 0).into();
     runtime().block_on(async {
         let disk = Arc::new(disk.clone());
-        let (engine, mut running, _) =
-            Engine::recover(Arc::clone(&store), disk, &options()).unwrap();
+        let (engine, mut running, _) = Engine::recover(
+            Arc::clone(&store),
+            disk,
+            &options(),
+            CompactionOptions::default(),
+        )
+        .unwrap();
         let applied = engine.watches().applied();
         engine.close();
         running.ended().await.unwrap();
@@ -343,6 +354,26 @@ impl Fold {
 }
 
 impl Replay for Fold {
+    fn begin_snapshot(&mut self, _: &SnapshotHeader) {
+        panic!("there is no snapshot");
+    }
+
+    fn block(&mut self, _: Block) -> Result<(), String> {
+        panic!("there is no snapshot");
+    }
+
+    fn end_snapshot(&mut self) -> Result<(), String> {
+        panic!("there is no snapshot");
+    }
+
+    fn discard_snapshot(&mut self) {
+        panic!("there is no snapshot");
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
     fn operation(&mut self, lsn: Lsn, time: Timestamp, bytes: &[u8]) -> Result<(), String> {
         let operation = Operation::decode(bytes).unwrap();
         self.seen.codes.insert(bytes[0]);
@@ -440,8 +471,13 @@ fn thawed(name: &str, files: usize) -> (Arc<dyn InMemStore>, Timestamp) {
             clock: Arc::new(|| Timestamp(0)),
             ..LogOptions::new(copy.path().join("wal_file"))
         };
-        let (engine, _running, report) =
-            Engine::recover(Arc::clone(&store), Arc::new(StdFs), &options).unwrap();
+        let (engine, _running, report) = Engine::recover(
+            Arc::clone(&store),
+            Arc::new(StdFs),
+            &options,
+            CompactionOptions::default(),
+        )
+        .unwrap();
         assert_eq!(report.repairs, []);
         engine.time()
     });

@@ -2,6 +2,7 @@
 
 use postres::wal::recovery::{RecoveryError, Repair};
 use postres::wal::segment::SegmentHeader;
+use postres::wal::snapshot::{Block, SnapshotHeader};
 use postres::wal::{LogOptions, SyncPolicy};
 
 use crate::disk::{Call, Disk, EIO, Fate, Fault};
@@ -371,6 +372,26 @@ fn an_operation_that_cannot_be_applied_is_refused() {
 
     struct Refuses;
     impl Replay for Refuses {
+        fn begin_snapshot(&mut self, _: &SnapshotHeader) {
+            panic!("there is no snapshot");
+        }
+
+        fn block(&mut self, _: Block) -> Result<(), String> {
+            panic!("there is no snapshot");
+        }
+
+        fn end_snapshot(&mut self) -> Result<(), String> {
+            panic!("there is no snapshot");
+        }
+
+        fn discard_snapshot(&mut self) {
+            panic!("there is no snapshot");
+        }
+
+        fn end(&mut self) -> Result<(), String> {
+            Ok(())
+        }
+
         fn operation(
             &mut self,
             lsn: Lsn,

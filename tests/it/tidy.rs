@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "server",
         &["command", "engine", "metrics", "protocol", "store", "time"],
     ),
-    ("config", &["wal"]),
+    ("config", &["engine", "wal"]),
 ];
 
 /// The most lines of code a file may have; comments, blank lines and tests are not counted.

@@ -6,6 +6,7 @@ mod key;
 mod number;
 mod recent;
 pub mod sequence;
+pub mod snapshot;
 mod string;
 pub mod watch;
 

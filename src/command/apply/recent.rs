@@ -6,12 +6,14 @@
 
 use std::collections::VecDeque;
 
+use super::super::record::Record;
+
 /// Changes that are remembered. A transaction that stood behind more of them in the queue to the
 /// log is not carried out: its client is told to try again.
 const REMEMBERED: usize = 1 << 16;
 
 /// The last changes, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Recent {
     /// Positions, and checksums of the keys. Two keys that share one make a transaction fail that
     /// could have been carried out, about once in four billion changes.
@@ -21,8 +23,24 @@ pub(super) struct Recent {
 }
 
 impl Recent {
+    /// As a snapshot holds it.
+    pub(super) fn record(&self) -> Record<'static> {
+        Record::RecentChanges {
+            forgotten: self.forgotten,
+            changes: self.changes.iter().copied().collect(),
+        }
+    }
+
+    /// From what a snapshot holds.
+    pub(super) fn restored(forgotten: u64, changes: Vec<(u64, u32)>) -> Self {
+        Self {
+            changes: changes.into(),
+            forgotten,
+        }
+    }
+
     pub(super) fn push(&mut self, position: u64, key: &[u8]) {
-        if self.changes.len() == REMEMBERED
+        if self.changes.len() >= REMEMBERED
             && let Some((oldest, _)) = self.changes.pop_front()
         {
             self.forgotten = oldest;

@@ -6,6 +6,7 @@
 
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::connection::REDIS_VERSION;
 use super::{catalogue, system};
@@ -250,31 +251,37 @@ fn memory(_: &Session, fields: &mut Fields) {
 }
 
 fn persistence(session: &Session, fields: &mut Fields) {
-    let shared = &session.shared;
-    fields.add_all(
-        &[
-            "loading",
-            "async_loading",
-            "rdb_changes_since_last_save",
-            "rdb_bgsave_in_progress",
-        ],
-        0,
-    );
-    fields.add("rdb_last_save_time", shared.console.started_at.0 / 1000);
-    fields.add("rdb_last_bgsave_status", "ok");
-    fields.add_all(
-        &["rdb_last_bgsave_time_sec", "rdb_current_bgsave_time_sec"],
-        -1,
-    );
-    fields.add("aof_enabled", u8::from(shared.engine.has_log()));
-    fields.add_all(&["aof_rewrite_in_progress", "aof_rewrite_scheduled"], 0);
-    fields.add_all(
-        &["aof_last_rewrite_time_sec", "aof_current_rewrite_time_sec"],
-        -1,
-    );
-    fields.add("aof_last_bgrewrite_status", "ok");
-    let accepted = shared.engine.log_accepts();
-    fields.add("aof_last_write_status", if accepted { "ok" } else { "err" });
+    let engine = &session.shared.engine;
+    let status = engine.compaction_status();
+    fields.add_all(&["loading", "async_loading"], 0);
+    let next = status.last.map_or(1, |last| last.next.0);
+    let changes = (engine.watches().applied() + 1).saturating_sub(next);
+    fields.add("rdb_changes_since_last_save", changes);
+    let running = u8::from(status.running_since.is_some());
+    let outcome = ok_or_err(status.error.is_none());
+    let seconds = |took: Option<Duration>| took.map_or(-1, |took| took.as_secs().cast_signed());
+    let last = seconds(status.last.and_then(|last| last.took));
+    let current = seconds(status.running_since.map(|since| since.elapsed()));
+    fields.add("rdb_bgsave_in_progress", running);
+    fields.add("rdb_last_save_time", session.last_save_seconds());
+    fields.add("rdb_last_bgsave_status", outcome);
+    fields.add("rdb_last_bgsave_time_sec", last);
+    fields.add("rdb_current_bgsave_time_sec", current);
+    fields.add("rdb_saves", status.finished);
+    fields.add("aof_enabled", u8::from(engine.has_log()));
+    fields.add("aof_rewrite_in_progress", running);
+    fields.add("aof_rewrite_scheduled", 0);
+    fields.add("aof_last_rewrite_time_sec", last);
+    fields.add("aof_current_rewrite_time_sec", current);
+    fields.add("aof_last_bgrewrite_status", outcome);
+    fields.add("aof_last_write_status", ok_or_err(engine.log_accepts()));
+    let base = status.last.map_or(0, |last| last.bytes);
+    fields.add("aof_current_size", engine.log_size() + base);
+    fields.add("aof_base_size", base);
+}
+
+fn ok_or_err(ok: bool) -> &'static str {
+    if ok { "ok" } else { "err" }
 }
 
 /// The log, under its own names.
@@ -289,6 +296,30 @@ fn log(session: &Session, fields: &mut Fields) {
     fields.add("wal_accepts_writes", u8::from(engine.log_accepts()));
     fields.add("wal_applied_lsn", engine.watches().applied());
     fields.add("wal_groups", engine.groups_applied());
+    fields.add("wal_bytes_since_snapshot", engine.log_size());
+    let status = engine.compaction_status();
+    let (done, tables) = engine.snapshot_progress();
+    let running = status.running_since.is_some();
+    fields.add("snapshot_in_progress", u8::from(running));
+    let percent = if running {
+        done * 100 / tables.max(1)
+    } else {
+        0
+    };
+    fields.add("snapshot_progress_perc", percent);
+    fields.add("snapshots_finished", status.finished);
+    fields.add("snapshots_failed", status.failed);
+    fields.add("snapshot_last_error", one_line(status.error.as_deref()));
+    let last = status.last;
+    fields.add("snapshot_last_lsn", last.map_or(0, |last| last.next.0));
+    fields.add("snapshot_last_bytes", last.map_or(0, |last| last.bytes));
+    let age = last.map_or(0, |last| engine.time().0.saturating_sub(last.at.0) / 1000);
+    fields.add("snapshot_last_age_sec", age);
+}
+
+/// A field is a line.
+fn one_line(text: Option<&str>) -> String {
+    text.unwrap_or_default().replace(['\r', '\n'], " ")
 }
 
 fn stats(session: &Session, fields: &mut Fields) {

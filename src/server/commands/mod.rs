@@ -10,10 +10,12 @@ mod info;
 mod latency;
 mod monitor;
 mod pause;
+mod save;
 mod server;
 mod slow_log;
 mod system;
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use super::session::{End, Session};
@@ -24,8 +26,10 @@ pub(super) use account::Pending;
 pub(super) use console::Console;
 pub(super) use monitor::Feed;
 
+/// A reply that takes its time.
+pub(super) type Later = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
 /// How a command of the server is answered.
-#[derive(Debug)]
 pub(super) enum Answer {
     /// With this.
     Reply(Reply),
@@ -33,6 +37,8 @@ pub(super) enum Answer {
     After(Duration, Reply),
     /// With this, once so much time has passed, which counts as the command's own.
     Busy(Duration, Reply),
+    /// With what comes of this.
+    Later(Later),
     /// With this or with nothing, and the connection ends.
     End(End, Option<Reply>),
 }
@@ -48,6 +54,7 @@ impl Answer {
     pub(super) fn at_once(self) -> Reply {
         match self {
             Self::Reply(reply) | Self::After(_, reply) | Self::Busy(_, reply) => reply,
+            Self::Later(_) => refuse("ERR not allowed inside a transaction"),
             Self::End(_, reply) => reply.unwrap_or(Reply::Ok),
         }
     }
@@ -69,6 +76,9 @@ impl Session {
             ServerCommand::Debug => or_error(self.debug(args)),
             ServerCommand::Hello => self.hello(args).into(),
             ServerCommand::Info => self.info(args).into(),
+            ServerCommand::BackgroundSave => self.background_save(args).into(),
+            ServerCommand::RewriteLog => self.rewrite_log().into(),
+            ServerCommand::Save => self.save(),
             ServerCommand::LastSave => self.last_save().into(),
             ServerCommand::Latency(command) => self.latency(command, rest).into(),
             ServerCommand::Monitor => self.monitor().into(),

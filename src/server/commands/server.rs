@@ -20,12 +20,6 @@ impl Session {
         Reply::Array(vec![text(seconds.to_string()), text(micros.to_string())])
     }
 
-    /// Since the start everything that was acknowledged has been in the log.
-    pub(super) fn last_save(&self) -> Reply {
-        let seconds = self.shared.console.started_at.0 / 1000;
-        Reply::Integer(i64::try_from(seconds).unwrap_or(i64::MAX))
-    }
-
     pub(super) fn wait(&self, args: &[&[u8]]) -> Result<Answer, ErrorReply> {
         let [replicas, timeout] = *args else {
             return Err(syntax("WAIT"));

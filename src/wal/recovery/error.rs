@@ -71,6 +71,22 @@ pub enum RecoveryError {
         /// The missing file.
         path: PathBuf,
     },
+    /// No segment holds what follows the snapshot, or the last ones are gone.
+    #[error("the log behind the snapshot {} is missing: no file holds operation {}, which came right before it, and what may have followed. {RESTORE}", snapshot.display(), next.0.saturating_sub(1))]
+    EndMissing {
+        /// The snapshot.
+        snapshot: PathBuf,
+        /// Where the log goes on behind it.
+        next: Lsn,
+    },
+    /// A snapshot is damaged, and what else is there does not make up for it.
+    #[error("{reason}; and without this snapshot the log is not complete: {missing}. {RESTORE}")]
+    BrokenSnapshot {
+        /// What is wrong with the snapshot.
+        reason: String,
+        /// What is missing without it.
+        missing: String,
+    },
     /// Bytes that were durable once are no longer what they were.
     #[error("{} is damaged at offset {offset} (operation {lsn}): {cause}, and {witness} shows that it was whole once. {RESTORE}", path.display())]
     Damaged {

@@ -1,20 +1,25 @@
-//! Recovery: reads the log back, gives every operation to the caller in order, and decides what
-//! each irregularity means.
+//! Recovery: reads the newest snapshot and the log behind it, gives both to the caller in order, and
+//! decides what each irregularity means.
 //!
 //! # The decision table
 //!
 //! It is total: whatever the files hold, exactly one row applies. *X* is where the next frame
-//! should begin, *n* the LSN it should have. A *witness* is a frame header behind X, its checksum
+//! should begin, *n* the LSN it should have; *s* is where the log goes on behind the snapshot, 1 without one. A *witness* is a frame header behind X, its checksum
 //! good, that says the log was durable beyond X when it was written.
 //!
 //! | what is found | verdict |
 //! |---|---|
-//! | no segment | a new log |
-//! | a file at the bare path, and no segment | refuse: it is not a log of this format |
-//! | a segment still being prepared (`.new`) | removed: it never held an operation |
+//! | no segment, no snapshot | a new log |
+//! | a file at the bare path, and neither | refuse: it is not a log of this format |
+//! | a segment or a snapshot that was not finished (`.new`) | removed: it held nothing that is not elsewhere |
+//! | a whole snapshot | the state begins with it; snapshots before it, and segments that hold only operations before s, are removed unread: it made them superfluous |
+//! | a newer snapshot that is damaged, or whose header contradicts its name | reported and left where it is; the next older one is taken, or none, if the log then reaches as far as the damaged one |
+//! | the same, and the log does not reach back to an older one, or not as far as the damaged one | refuse |
+//! | a snapshot of a later version | refuse |
+//! | a snapshot, and no segment; or the log ends before s | refuse: the log's end is missing |
 //! | a header that is short, damaged, foreign, or of a later version | refuse |
 //! | a name or log id that contradicts the header | refuse: renamed, or from another log |
-//! | the first segment does not begin at LSN 1 | refuse: what was before is missing |
+//! | the first segment begins behind s | refuse: what was before is missing |
 //! | a segment begins behind n | refuse: what is between is missing |
 //! | a segment begins before n, or at n behind a segment without a seal, and holds only zeros | removed: left by an interrupted change of segments |
 //! | the same at n, and holds anything | refuse: the seal before it is damaged |
@@ -40,20 +45,24 @@
 mod error;
 mod reader;
 mod repair;
+mod start;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::frame::FrameKind;
 use super::fs::{Fs, FsFile, Lock};
-use super::name::{FileKind, LogName};
-use super::segment::{self, Segment, SegmentHeader, SegmentMaker};
+use super::name::{Files, LogName};
+use super::retire;
+use super::segment::{self, Recycled, Segment, SegmentHeader, SegmentMaker};
+use super::snapshot::{Block, SnapshotHeader};
 use super::writer::{End, LogWriter};
 use super::{LogOptions, Lsn};
 use crate::time::Timestamp;
 use error::io_error;
 use reader::Reader;
 use repair::mend;
+use start::Start;
 
 pub use error::RecoveryError;
 pub use repair::{Repair, Report};
@@ -63,14 +72,25 @@ pub use repair::{Repair, Report};
 pub struct Progress {
     /// Bytes read and applied.
     pub done: u64,
-    /// Bytes of all segments. The last one's unused room is among them.
+    /// Bytes of the snapshot and of all segments. The last one's unused room is among them.
     pub total: u64,
     /// Operations applied.
     pub operations: u64,
 }
 
-/// What the log asks of the one who recovers from it.
+/// What the log asks of the one who recovers from it: first a snapshot, if there is one, and then
+/// the operations behind it.
 pub trait Replay {
+    /// The state begins with this snapshot.
+    fn begin_snapshot(&mut self, header: &SnapshotHeader);
+    /// Takes in a block of the snapshot. An error says what is wrong with it.
+    fn block(&mut self, block: Block) -> Result<(), String>;
+    /// The snapshot was read to its end, and is whole.
+    fn end_snapshot(&mut self) -> Result<(), String>;
+    /// The snapshot is damaged: all of it that was taken in is to be forgotten.
+    fn discard_snapshot(&mut self);
+    /// Everything was read.
+    fn end(&mut self) -> Result<(), String>;
     /// Applies one operation. An error stops the recovery; it says what is wrong with it.
     fn operation(&mut self, lsn: Lsn, time: Timestamp, bytes: &[u8]) -> Result<(), String>;
     /// Learns how far the recovery has come.
@@ -95,36 +115,34 @@ pub fn open(
             source,
         })?;
     let found = Found::look(&*fs, &name)?;
-    let mut reader = Reader::new(&*fs, &name, replay);
+    let start = Start::find(&*fs, &name, &found, replay)?;
+    let mut reader = Reader::new(&*fs, &name, replay, start);
     reader.read_all(&found)?;
-    let (chain, mut report) = (reader.chain, reader.report);
-    mend(&*fs, &name, &found, chain.as_ref(), &mut report)?;
-    let writer = continue_log(fs, name, options, chain, lock)?;
+    let (chain, start, mut report) = (reader.chain, reader.start, reader.report);
+    mend(&*fs, &name, &found, &start, chain.as_ref(), &mut report)?;
+    let writer = continue_log(fs, name, options, &start, chain, lock)?;
     Ok((writer, report))
 }
 
 /// The log's files by kind.
 #[derive(Debug, Default)]
 struct Found {
-    segments: Vec<Lsn>,
-    unfinished: Vec<Lsn>,
+    files: Files,
     total_bytes: u64,
 }
 
 impl Found {
     fn look(fs: &dyn Fs, name: &LogName) -> Result<Self, RecoveryError> {
-        let mut found = Self::default();
-        let names = fs.list(name.dir());
-        for file in names.map_err(|source| io_error("listing", name.dir(), source))? {
-            match name.parse(&file) {
-                Some(FileKind::Segment(base)) => found.segments.push(base),
-                Some(FileKind::New(base)) => found.unfinished.push(base),
-                None => {}
-            }
-        }
-        found.segments.sort_unstable();
-        for &base in &found.segments {
-            let path = name.segment(base);
+        let files = name.files(fs);
+        let files = files.map_err(|source| io_error("listing", name.dir(), source))?;
+        let mut found = Self {
+            files,
+            total_bytes: 0,
+        };
+        let segments = found.files.segments.iter();
+        let newest = found.files.snapshots.last();
+        let newest = newest.map(|&next| name.snapshot(next));
+        for path in segments.map(|&base| name.segment(base)).chain(newest) {
             let len = fs
                 .file_len(&path)
                 .map_err(|source| io_error("reading", &path, source))?;
@@ -134,7 +152,8 @@ impl Found {
         let len = fs
             .file_len(&bare)
             .map_err(|source| io_error("looking at", &bare, source))?;
-        if found.segments.is_empty() && len.is_some_and(|len| len > 0) {
+        let none = found.files.segments.is_empty() && found.files.snapshots.is_empty();
+        if none && len.is_some_and(|len| len > 0) {
             return Err(RecoveryError::NotALog { path: bare });
         }
         Ok(found)
@@ -170,6 +189,7 @@ fn continue_log(
     fs: Arc<dyn Fs>,
     name: LogName,
     options: &LogOptions,
+    start: &Start,
     chain: Option<Chain>,
     lock: Box<dyn Lock>,
 ) -> Result<LogWriter, RecoveryError> {
@@ -181,13 +201,14 @@ fn continue_log(
             .segment_capacity
             .clamp(segment::MIN_CAPACITY, segment::MAX_CAPACITY),
         entropy: options.entropy,
+        recycled: Recycled::default(),
     };
     let end = match chain {
         Some(chain) => {
             maker.log_id = chain.header.log_id;
             End {
                 next_lsn: chain.next_lsn,
-                time: chain.time,
+                time: chain.time.max(start.time),
                 closed: chain.last_kind == Some(FrameKind::Close),
                 segment: Segment {
                     header: chain.header,

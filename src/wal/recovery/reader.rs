@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::error::{RecoveryError, io_error};
-use super::{Chain, Found, Progress, Replay, Report};
+use super::{Chain, Found, Progress, Replay, Report, Start, retire};
 use crate::time::Timestamp;
 use crate::wal::Lsn;
 use crate::wal::frame::{ALIGNMENT, Frame, FrameCodec, FrameError, FrameKind};
@@ -16,6 +16,7 @@ pub(super) struct Reader<'a> {
     fs: &'a dyn Fs,
     name: &'a LogName,
     replay: &'a mut dyn Replay,
+    pub(super) start: Start,
     pub(super) chain: Option<Chain>,
     /// What was wrong at the end of the last segment, should another one follow.
     ended_with: Option<FrameError>,
@@ -24,17 +25,30 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(fs: &'a dyn Fs, name: &'a LogName, replay: &'a mut dyn Replay) -> Self {
+    pub(super) fn new(
+        fs: &'a dyn Fs,
+        name: &'a LogName,
+        replay: &'a mut dyn Replay,
+        start: Start,
+    ) -> Self {
         let progress = Progress {
-            done: 0,
+            done: start.bytes,
             total: 0,
             operations: 0,
         };
-        let report = Report::default();
+        let report = Report {
+            snapshot: start.path.clone(),
+            last_snapshot: start.path.as_ref().map(|_| (start.next, start.time)),
+            snapshot_bytes: start.bytes,
+            records: start.records,
+            repairs: start.repairs(name).collect(),
+            ..Report::default()
+        };
         Self {
             fs,
             name,
             replay,
+            start,
             chain: None,
             ended_with: None,
             report,
@@ -43,8 +57,10 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn read_all(&mut self, found: &Found) -> Result<(), RecoveryError> {
-        self.progress.total = found.total_bytes;
-        for &base in &found.segments {
+        self.progress.total = found.total_bytes.max(self.progress.done);
+        let segments = found.files.segments.as_slice();
+        let superfluous = retire::superfluous(segments, self.start.next).count();
+        for &base in segments.iter().skip(superfluous) {
             let path = self.name.segment(base);
             let (file, bytes) = read_segment(self.fs, &path)
                 .map_err(|source| io_error("reading", &path, source))?;
@@ -60,12 +76,27 @@ impl<'a> Reader<'a> {
         }
         match &self.chain {
             Some(chain) if chain.last_kind == Some(FrameKind::Seal) => {
-                Err(RecoveryError::MissingSegment {
+                return Err(RecoveryError::MissingSegment {
                     path: self.name.segment(chain.next_lsn),
-                })
+                });
             }
-            _ => Ok(()),
+            _ => {}
         }
+        let end = self.chain.as_ref().map(|chain| chain.next_lsn);
+        // Without a segment, nothing follows the snapshot, not even the room for what would.
+        let end = end.unwrap_or(if self.start.path.is_some() {
+            Lsn(0)
+        } else {
+            Lsn::FIRST
+        });
+        self.start.check_end(self.name, end)?;
+        self.replay
+            .end()
+            .map_err(|reason| RecoveryError::Impossible {
+                path: self.name.bare(),
+                offset: 0,
+                reason,
+            })
     }
 
     /// A header must say what the name says, and what the segments before say of the log.
@@ -78,7 +109,9 @@ impl<'a> Reader<'a> {
         let other_log = self
             .chain
             .as_ref()
-            .is_some_and(|c| c.header.log_id != header.log_id);
+            .map(|chain| chain.header.log_id)
+            .or(self.start.log_id)
+            .is_some_and(|log_id| log_id != header.log_id);
         let says = match (header.base == base, other_log) {
             (true, false) => return Ok(()),
             (false, _) => format!("begins at operation {}", header.base),
@@ -100,13 +133,19 @@ impl<'a> Reader<'a> {
         let expected = self
             .chain
             .as_ref()
-            .map_or(Lsn::FIRST, |chain| chain.next_lsn);
+            .map_or(self.start.next, |chain| chain.next_lsn);
         if header.base > expected {
             // Where the segment before ends in bytes that are no frame, these are what is missing.
             if let (Some(chain), Some(source)) = (&self.chain, self.ended_with) {
                 return Err(damaged(chain, source, path));
             }
             let to = Lsn(header.base.0 - 1);
+            if let (None, Some((_, error))) = (&self.chain, self.start.broken.first()) {
+                return Err(RecoveryError::BrokenSnapshot {
+                    reason: error.to_string(),
+                    missing: format!("no other file holds the operations {expected} to {to}"),
+                });
+            }
             return Err(RecoveryError::Gap {
                 from: expected,
                 to,
@@ -222,12 +261,17 @@ impl<'a> Reader<'a> {
                 "a time before the previous frame's".to_owned(),
             ));
         }
-        for (lsn, operation) in (header.lsn.0..).map(Lsn).zip(frame.operations()) {
+        let next = self.start.next;
+        let operations = (header.lsn.0..).map(Lsn).zip(frame.operations());
+        for (lsn, operation) in operations.skip_while(|(lsn, _)| *lsn < next) {
+            self.report.operations += 1;
             self.replay
                 .operation(lsn, header.time, operation)
                 .map_err(|reason| impossible(chain, format!("operation {lsn}: {reason}")))?;
         }
-        self.report.operations += u64::from(header.count);
+        if header.next_lsn() > next {
+            self.report.log_bytes += header.frame_len() as u64;
+        }
         self.progress.operations = self.report.operations;
         Ok(())
     }

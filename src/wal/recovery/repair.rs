@@ -4,15 +4,27 @@ use std::io;
 use std::path::PathBuf;
 
 use super::error::{RecoveryError, io_error};
-use super::{Chain, Found};
+use super::{Chain, Found, Start, retire};
+use crate::time::Timestamp;
+use crate::wal::Lsn;
 use crate::wal::fs::{Fs, write_all_at, write_zeros};
 use crate::wal::name::LogName;
 
 /// What recovery did, for the log line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
+    /// The snapshot that the state begins with.
+    pub snapshot: Option<PathBuf>,
+    /// Where the log goes on behind it, and the time of the last frame before that.
+    pub last_snapshot: Option<(Lsn, Timestamp)>,
+    /// Length of that snapshot.
+    pub snapshot_bytes: u64,
+    /// Records in it.
+    pub records: u64,
     /// Segments read.
     pub segments: usize,
+    /// Bytes of the frames that hold something that the snapshot does not.
+    pub log_bytes: u64,
     /// Operations given to the caller.
     pub operations: u64,
     /// What was irregular, harmless, and mended.
@@ -40,6 +52,18 @@ pub enum Repair {
         /// The length it had.
         len: u64,
     },
+    /// A snapshot is damaged, and was not needed: what it held is in older files.
+    BrokenSnapshot {
+        /// The snapshot, which is left where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file that a later snapshot has made superfluous was removed.
+    Superfluous {
+        /// The file.
+        path: PathBuf,
+    },
     /// A segment without any operation was removed.
     Leftover {
         /// The file.
@@ -47,11 +71,12 @@ pub enum Repair {
     },
 }
 
-/// Removes leftovers, keeps a torn tail aside and zeroes it: each durable before the log goes on.
+/// Removes what is superfluous and what was left over, keeps a torn tail aside and zeroes it: each durable before the log goes on.
 pub(super) fn mend(
     fs: &dyn Fs,
     name: &LogName,
     found: &Found,
+    start: &Start,
     chain: Option<&Chain>,
     report: &mut Report,
 ) -> Result<(), RecoveryError> {
@@ -59,19 +84,32 @@ pub(super) fn mend(
         .map(|chain| chain.leftovers.as_slice())
         .unwrap_or_default();
     let leftovers = leftovers.iter().map(|&base| name.segment(base));
-    let unfinished = found.unfinished.iter().map(|&base| name.new_segment(base));
-    let removed: Vec<PathBuf> = leftovers.chain(unfinished).collect();
-    for path in &removed {
+    let removed: Vec<PathBuf> = leftovers
+        .chain(found.files.unfinished.iter().cloned())
+        .collect();
+    let snapshots = found.files.snapshots.iter();
+    let snapshots = snapshots.filter(|&&next| next < start.next);
+    let superfluous: Vec<PathBuf> = snapshots
+        .map(|&next| name.snapshot(next))
+        .chain(
+            retire::superfluous(&found.files.segments, start.next).map(|base| name.segment(base)),
+        )
+        .collect();
+    for path in removed.iter().chain(&superfluous) {
         fs.remove(path)
             .map_err(|source| io_error("removing", path, source))?;
     }
-    if !removed.is_empty() {
+    if !removed.is_empty() || !superfluous.is_empty() {
         fs.sync_dir(name.dir())
             .map_err(|source| io_error("syncing", name.dir(), source))?;
     }
     report
         .repairs
         .extend(removed.into_iter().map(|path| Repair::Leftover { path }));
+    let superfluous = superfluous.into_iter();
+    report
+        .repairs
+        .extend(superfluous.map(|path| Repair::Superfluous { path }));
     let Some(chain) = chain else {
         return Ok(());
     };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use postres::time::Timestamp;
 use postres::wal::frame::push_operation;
 use postres::wal::recovery::{self, Progress, RecoveryError, Replay, Report};
+use postres::wal::snapshot::{Block, SnapshotHeader};
 use postres::wal::writer::{AppendError, LogWriter, Position};
 use postres::wal::{LogOptions, Lsn, SyncPolicy};
 
@@ -42,6 +43,26 @@ pub fn segment(base: u64) -> PathBuf {
 pub struct Replayed(pub Vec<Vec<u8>>);
 
 impl Replay for Replayed {
+    fn begin_snapshot(&mut self, _: &SnapshotHeader) {
+        panic!("there is no snapshot");
+    }
+
+    fn block(&mut self, _: Block) -> Result<(), String> {
+        panic!("there is no snapshot");
+    }
+
+    fn end_snapshot(&mut self) -> Result<(), String> {
+        panic!("there is no snapshot");
+    }
+
+    fn discard_snapshot(&mut self) {
+        panic!("there is no snapshot");
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
     fn operation(&mut self, lsn: Lsn, _: Timestamp, bytes: &[u8]) -> Result<(), String> {
         self.0.push(bytes.to_vec());
         assert_eq!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use postres::engine::{Engine, EngineFailure};
+use postres::engine::{CompactionOptions, Engine, EngineFailure};
 use postres::server::{self, Limits};
 use postres::store::{self, InMemStore};
 use tokio_util::sync::CancellationToken;
@@ -41,8 +41,13 @@ impl Server {
                 .build()
                 .unwrap();
             runtime.block_on(async {
-                let (engine, running, _) =
-                    Engine::recover(shared, Arc::new(disk), &options()).unwrap();
+                let (engine, running, _) = Engine::recover(
+                    shared,
+                    Arc::new(disk),
+                    &options(),
+                    CompactionOptions::default(),
+                )
+                .unwrap();
                 let listener = server::listen(([127, 0, 0, 1], 0).into()).unwrap();
                 addr_tx.send(listener.local_addr().unwrap()).unwrap();
                 let limits = Limits {

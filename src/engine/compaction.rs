@@ -1,0 +1,431 @@
+//! Compaction: a snapshot of the store, and then the removal of the log before it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+
+use super::{Engine, Writes};
+use crate::command::{Frozen, Record};
+use crate::store::InMemStore;
+use crate::time::Timestamp;
+use crate::wal::snapshot::{SnapshotError, SnapshotWriter};
+use crate::wal::{LogFolder, Lsn};
+
+/// How often it is asked whether the log has grown enough.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// How long after a failed attempt the next one is made by itself: doubled up to the second figure.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// A snapshot works for so long at a time, and then lets others use the processor for as many times
+/// longer: of a machine with two cores it takes an eighth.
+const WORKS: Duration = Duration::from_micros(500);
+const RESTS: u32 = 3;
+
+/// How often a long snapshot tells how far it has come.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// When the log is compacted without being asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompactionOptions {
+    /// Bytes that the log must have grown by since the last snapshot.
+    pub min_log: u64,
+    /// The same, as hundredths of the last snapshot's length. 0: only when asked.
+    pub percent: u64,
+}
+
+impl Default for CompactionOptions {
+    fn default() -> Self {
+        Self {
+            min_log: 64 << 20,
+            percent: 100,
+        }
+    }
+}
+
+/// How compaction stands.
+#[derive(Debug, Clone, Default)]
+pub struct CompactionStatus {
+    /// When the snapshot began that is being written.
+    pub running_since: Option<Instant>,
+    /// The last snapshot that was finished, or that this server began with.
+    pub last: Option<LastSnapshot>,
+    /// What went wrong, if the last attempt failed.
+    pub error: Option<String>,
+    /// Attempts that failed since the start.
+    pub failed: u64,
+    /// Snapshots that were finished since the start.
+    pub finished: u64,
+}
+
+/// A snapshot that is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastSnapshot {
+    /// Where the log goes on behind it.
+    pub next: Lsn,
+    /// Length of its file.
+    pub bytes: u64,
+    /// When it was finished; the time of its last frame, if an earlier server finished it.
+    pub at: Timestamp,
+    /// How long it took, if this server wrote it.
+    pub took: Option<Duration>,
+}
+
+/// Why no snapshot was written.
+#[derive(Debug, thiserror::Error)]
+pub enum CompactionError {
+    /// No log is kept, so there is nothing that a snapshot could stand for.
+    #[error("no log is kept")]
+    NoLog,
+    /// The server stops.
+    #[error("the server is stopping")]
+    Stopping,
+    /// Another one is being written.
+    #[error("a snapshot is being written already")]
+    Busy,
+    /// The disk.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// What it made superfluous could not be removed. The snapshot itself is good.
+    #[error("removing what the snapshot made superfluous: {0}")]
+    Retire(std::io::Error),
+}
+
+/// What all who have to do with compaction share.
+#[derive(Debug)]
+pub(super) struct Compaction {
+    folder: LogFolder,
+    options: CompactionOptions,
+    asked: Notify,
+    status: Mutex<CompactionStatus>,
+    /// The number of attempts that have ended, for those who wait for one.
+    ended: watch::Sender<u64>,
+    /// Tables that the running snapshot has written.
+    tables_done: AtomicUsize,
+    stopping: AtomicBool,
+    log: Mutex<LogSize>,
+}
+
+/// How much the log has grown since the last snapshot.
+#[derive(Debug)]
+struct LogSize {
+    /// What recovery read behind the snapshot.
+    recovered: u64,
+    /// What had been written when the last snapshot began.
+    written_before: u64,
+}
+
+impl Compaction {
+    pub(super) fn new(
+        folder: LogFolder,
+        options: CompactionOptions,
+        recovered: u64,
+        last: Option<LastSnapshot>,
+    ) -> Self {
+        let status = CompactionStatus {
+            last,
+            ..CompactionStatus::default()
+        };
+        Self {
+            folder,
+            options,
+            asked: Notify::new(),
+            status: Mutex::new(status),
+            ended: watch::Sender::new(0),
+            tables_done: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
+            log: Mutex::new(LogSize {
+                recovered,
+                written_before: 0,
+            }),
+        }
+    }
+
+    fn log_size(&self) -> u64 {
+        let log = self.log.lock();
+        let written = self.folder.status().written();
+        log.recovered + written.saturating_sub(log.written_before)
+    }
+
+    /// Whether the log has grown enough, or finds no room to grow while a snapshot would give it
+    /// some.
+    fn is_due(&self) -> bool {
+        let size = self.log_size();
+        if size > 0 && self.folder.status().lacks_room() {
+            return true;
+        }
+        let last = self.status.lock().last;
+        let share = last.map_or(0, |last| {
+            u128::from(last.bytes) * u128::from(self.options.percent)
+        });
+        self.options.percent > 0 && size >= self.options.min_log && u128::from(size) * 100 >= share
+    }
+
+    fn begin(&self) -> Result<(), CompactionError> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err(CompactionError::Stopping);
+        }
+        let mut status = self.status.lock();
+        if status.running_since.is_some() {
+            return Err(CompactionError::Busy);
+        }
+        status.running_since = Some(Instant::now());
+        self.tables_done.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn end(&self, error: Option<&CompactionError>) {
+        let mut status = self.status.lock();
+        status.running_since = None;
+        match error {
+            None => {
+                status.error = None;
+                status.finished += 1;
+            }
+            Some(CompactionError::Stopping) => {}
+            Some(error) => {
+                status.error = Some(error.to_string());
+                status.failed += 1;
+            }
+        }
+        drop(status);
+        self.ended.send_modify(|ended| *ended += 1);
+    }
+}
+
+impl Engine {
+    fn compaction(&self) -> Option<&Compaction> {
+        match &self.writes {
+            Writes::Logged { compaction, .. } => Some(compaction),
+            Writes::Unlogged => None,
+        }
+    }
+
+    /// How compaction stands.
+    pub fn compaction_status(&self) -> CompactionStatus {
+        let status = |compaction: &Compaction| compaction.status.lock().clone();
+        self.compaction().map(status).unwrap_or_default()
+    }
+
+    /// How many tables of how many the running snapshot has written.
+    pub fn snapshot_progress(&self) -> (usize, usize) {
+        let done = |compaction: &Compaction| compaction.tables_done.load(Ordering::Relaxed);
+        (
+            self.compaction().map_or(0, done),
+            self.store().table_count(),
+        )
+    }
+
+    /// Bytes by which the log has grown since the last snapshot.
+    pub fn log_size(&self) -> u64 {
+        self.compaction().map_or(0, Compaction::log_size)
+    }
+
+    /// Has a snapshot begin, if none is being written.
+    pub fn begin_snapshot(&self) -> Result<(), CompactionError> {
+        let compaction = self.compaction().ok_or(CompactionError::NoLog)?;
+        if compaction.status.lock().running_since.is_some() {
+            return Err(CompactionError::Busy);
+        }
+        compaction.asked.notify_one();
+        Ok(())
+    }
+
+    /// The same, and waits until it has ended.
+    pub async fn snapshot(&self) -> Result<(), String> {
+        let compaction = self.compaction().ok_or(CompactionError::NoLog);
+        let compaction = compaction.map_err(|error| error.to_string())?;
+        let mut ended = compaction.ended.subscribe();
+        self.begin_snapshot().map_err(|error| error.to_string())?;
+        if ended.changed().await.is_err() {
+            return Err(CompactionError::Stopping.to_string());
+        }
+        match compaction.status.lock().error.clone() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Compacts the log whenever it has grown enough or somebody asks, for as long as it is polled.
+    pub async fn compact(self: Arc<Self>) {
+        let Some(compaction) = self.compaction() else {
+            return;
+        };
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut not_before, mut backoff) = (Instant::now(), BACKOFF.0);
+        loop {
+            let asked = tokio::select! {
+                () = compaction.asked.notified() => true,
+                _ = ticks.tick() => false,
+            };
+            let due = || Instant::now() >= not_before && compaction.is_due();
+            if !asked && !due() {
+                continue;
+            }
+            let engine = Arc::clone(&self);
+            let written = tokio::task::spawn_blocking(move || engine.write_snapshot());
+            match written.await {
+                Ok(Ok(())) => backoff = BACKOFF.0,
+                Ok(Err(CompactionError::Stopping)) => return,
+                Ok(Err(error)) => {
+                    tracing::error!(
+                        %error,
+                        "the log could not be compacted; it goes on as it is, and this is tried again in {backoff:?}"
+                    );
+                    not_before = Instant::now() + backoff;
+                    backoff = (backoff * 2).min(BACKOFF.1);
+                }
+                Err(error) => tracing::error!(%error, "writing a snapshot panicked"),
+            }
+        }
+    }
+
+    /// Ends the snapshot that is being written, if one is, and lets none begin.
+    pub(super) fn stop_compaction(&self) {
+        if let Some(compaction) = self.compaction() {
+            compaction.stopping.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes a snapshot, and then removes what it makes superfluous.
+    fn write_snapshot(&self) -> Result<(), CompactionError> {
+        let compaction = self.compaction().ok_or(CompactionError::NoLog)?;
+        compaction.begin()?;
+        let outcome = self.try_snapshot(compaction).and_then(|last| {
+            compaction.status.lock().last = Some(last);
+            let retired = compaction.folder.retire(last.next);
+            retired.map_err(CompactionError::Retire)
+        });
+        compaction.end(outcome.as_ref().err());
+        let retired = outcome?;
+        tracing::info!(
+            segments = retired.segments,
+            "the log before the snapshot is removed"
+        );
+        Ok(())
+    }
+
+    fn try_snapshot(&self, compaction: &Compaction) -> Result<LastSnapshot, CompactionError> {
+        let begun = Instant::now();
+        let freezer = Freezer::new(self);
+        let (frozen, written) = freezer.freeze(compaction);
+        let next = Lsn(frozen.position + 1);
+        tracing::info!(%next, keys = frozen.keys, "writing a snapshot");
+        let mut writer = compaction
+            .folder
+            .begin_snapshot(next, frozen.time, frozen.keys as u64)?;
+        let tables = Tables {
+            engine: self,
+            compaction,
+            worked_since: begun,
+            told: begun,
+        };
+        tables.write(&frozen, &mut writer)?;
+        drop(freezer);
+        // Elsewhere than under `always`, the log's end may not be on the disk. It must not end
+        // before the snapshot does.
+        self.sync_log().map_err(|_| CompactionError::Stopping)?;
+        let totals = writer.finish()?;
+        *compaction.log.lock() = LogSize {
+            recovered: 0,
+            written_before: written,
+        };
+        let took = begun.elapsed();
+        tracing::info!(
+            path = %compaction.folder.snapshot(next).display(),
+            bytes = totals.bytes,
+            seconds = took.as_secs_f64(),
+            "the snapshot is written, read back and found good"
+        );
+        Ok(LastSnapshot {
+            next,
+            bytes: totals.bytes,
+            at: self.time(),
+            took: Some(took),
+        })
+    }
+
+    fn sync_log(&self) -> Result<(), super::Stopped> {
+        match &self.writes {
+            Writes::Logged { submitter, .. } => submitter.sync().map_err(|_| super::Stopped),
+            Writes::Unlogged => Ok(()),
+        }
+    }
+}
+
+/// Thaws the store, however the snapshot ends.
+struct Freezer<'a>(&'a Engine);
+
+impl<'a> Freezer<'a> {
+    fn new(engine: &'a Engine) -> Self {
+        Self(engine)
+    }
+
+    /// Freezes the store between two operations. Says how much had been written to the log.
+    fn freeze(&self, compaction: &Compaction) -> (Frozen, u64) {
+        let applier = self.0.state.applier().write();
+        let frozen = applier.freeze();
+        (frozen, compaction.folder.status().written())
+    }
+}
+
+impl Drop for Freezer<'_> {
+    fn drop(&mut self) {
+        self.0.store().thaw();
+    }
+}
+
+/// Writes the tables of a frozen store, at a pace that leaves room for others.
+struct Tables<'a> {
+    engine: &'a Engine,
+    compaction: &'a Compaction,
+    worked_since: Instant,
+    told: Instant,
+}
+
+impl Tables<'_> {
+    fn write(
+        mut self,
+        frozen: &Frozen,
+        writer: &mut SnapshotWriter,
+    ) -> Result<(), CompactionError> {
+        writer.push(|out| frozen.record().encode(out))?;
+        let store = self.engine.store();
+        self.worked_since = Instant::now();
+        for index in 0..store.table_count() {
+            if self.compaction.stopping.load(Ordering::Relaxed) {
+                return Err(CompactionError::Stopping);
+            }
+            for entry in store.take_frozen(index) {
+                writer.push(|out| Record::of(&entry).encode(out))?;
+            }
+            self.compaction
+                .tables_done
+                .store(index + 1, Ordering::Relaxed);
+            self.pause(index, store, writer);
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, index: usize, store: &dyn InMemStore, writer: &SnapshotWriter) {
+        let worked = self.worked_since.elapsed();
+        // While writes find no room, this is what they wait for.
+        let urgent = self.compaction.folder.status().lacks_room();
+        if worked >= WORKS && !urgent {
+            std::thread::sleep(worked * RESTS);
+            self.worked_since = Instant::now();
+        }
+        if self.told.elapsed() >= TELL_EVERY {
+            self.told = Instant::now();
+            tracing::info!(
+                percent = (index + 1) * 100 / store.table_count().max(1),
+                bytes = writer.written().bytes,
+                "writing the snapshot"
+            );
+        }
+    }
+}
