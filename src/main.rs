@@ -14,6 +14,7 @@ use postres::config::{self, Config, Fsync, LogFormat, LogLevel, Refusal, YesNo};
 use postres::engine::{Engine, Running};
 use postres::server::{self, DebugCommand, Limits, OWN_DESCRIPTORS, Settings, StartedWith};
 use postres::store::{self, InMemStore};
+use postres::time::system_clock;
 use postres::wal::fs::{StdFs, read_start};
 use postres::wal::recovery::{Repair, Report};
 use tokio::net::TcpListener;
@@ -83,19 +84,43 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
     watch_signals(stop.clone())?;
     let max_connections = raise_descriptors(config.max_connections);
     // First the ports: a port that is taken should not cost the time it takes to read the log.
-    // Clients that come before the log is read wait in the system's queue.
+    // Clients that come before the log is read are told so.
     let listeners = bind(config)?;
-    let reading = tokio::task::spawn_blocking({
-        let config = config.clone();
-        move || start_engine(&config)
-    });
-    let (engine, running) = tokio::select! {
-        started = reading => started.context("reading the log panicked")??,
-        // Nothing was acknowledged yet and nothing waits, so there is nothing to finish.
-        () = stop.cancelled() => return Ok(()),
+    let addrs = listeners.iter().map(TcpListener::local_addr);
+    let addrs: Vec<_> = addrs
+        .collect::<Result<_, _>>()
+        .context("cannot tell the address")?;
+    let (engine, ready) = make_engine(config);
+    let engine = Arc::new(engine);
+    // Never freed: at the end the system takes the memory back at once, where freeing it key by
+    // key would hold up the exit for a second for every few million keys.
+    std::mem::forget(Arc::clone(&engine));
+    let limits = Limits {
+        max_connections,
+        shutdown_timeout: config.shutdown_timeout(),
     };
-    for listener in &listeners {
-        let addr = listener.local_addr().context("cannot tell the address")?;
+    let (own, own_settings) = (Arc::clone(&engine), Arc::clone(&settings));
+    let server = server::start(listeners, own, limits, own_settings, stop.clone());
+    let running = match ready {
+        Some(running) => running,
+        None => {
+            let config = config.clone();
+            let reading = tokio::task::spawn_blocking(move || load(&engine, &config));
+            tokio::select! {
+                started = reading => started.context("reading the log panicked")??,
+                // Nothing was acknowledged yet and nothing waits, so there is nothing to finish.
+                () = stop.cancelled() => return Ok(()),
+            }
+        }
+    };
+    tell_addresses(&addrs, &settings);
+    server.serve(running).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn tell_addresses(addrs: &[SocketAddr], settings: &Settings) {
+    for addr in addrs {
         tracing::info!(%addr, "listening");
         if addr.ip().is_loopback() || settings.needs_password() {
             continue;
@@ -110,18 +135,6 @@ async fn serve(config: &Config) -> anyhow::Result<()> {
             tracing::warn!(%addr, "anyone who reaches this address can read and write everything");
         }
     }
-    let engine = Arc::new(engine);
-    // Never freed: at the end the system takes the memory back at once, where freeing it key by
-    // key would hold up the exit for a second for every few million keys.
-    std::mem::forget(Arc::clone(&engine));
-    let shutdown_timeout = config.shutdown_timeout();
-    let limits = Limits {
-        max_connections,
-        shutdown_timeout,
-    };
-    server::run(listeners, engine, running, limits, settings, stop).await?;
-    tracing::info!("stopped");
-    Ok(())
 }
 
 /// What clients are told of the flags, and those that CONFIG SET can change.
@@ -220,21 +233,22 @@ fn bind(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
         .collect()
 }
 
-fn start_engine(config: &Config) -> anyhow::Result<(Engine, Running)> {
+/// An engine, and what runs in it if there is no log to be read first.
+fn make_engine(config: &Config) -> (Engine, Option<Running>) {
     let store: Arc<dyn InMemStore> = store::with_shards(config.shards, config.size).into();
-    if !config.persist {
-        tracing::warn!("no log is kept: everything is gone when the server stops");
-        return Ok(Engine::without_log(store));
+    if config.persist {
+        return (Engine::loading(store, system_clock()), None);
     }
+    tracing::warn!("no log is kept: everything is gone when the server stops");
+    let (engine, running) = Engine::without_log(store);
+    (engine, Some(running))
+}
+
+fn load(engine: &Engine, config: &Config) -> anyhow::Result<Running> {
     let options = config.log_options();
-    let (engine, running, report) = Engine::recover(
-        Arc::clone(&store),
-        Arc::new(StdFs),
-        &options,
-        config.compaction_options(),
-    )?;
-    tell(&report, store.len(), config);
-    Ok((engine, running))
+    let (running, report) = engine.load(Arc::new(StdFs), &options, config.compaction_options())?;
+    tell(&report, engine.store().len(), config);
+    Ok(running)
 }
 
 fn tell(report: &Report, keys: usize, config: &Config) {

@@ -302,6 +302,37 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// The only key that it looks at or changes, if there is just one.
+    pub fn only_key(&self) -> Option<&'a [u8]> {
+        match *self {
+            Self::Set { key, .. }
+            | Self::SetWith { key, .. }
+            | Self::SetNx { key, .. }
+            | Self::DelIfEq { key, .. }
+            | Self::GetEx { key, .. }
+            | Self::Append { key, .. }
+            | Self::SetRange { key, .. }
+            | Self::IncrBy { key, .. }
+            | Self::IncrByFloat { key, .. }
+            | Self::SetBit { key, .. }
+            | Self::BitField { key, .. }
+            | Self::Expire { key, .. }
+            | Self::Del { key: Rest(key) }
+            | Self::GetDel { key: Rest(key) }
+            | Self::Persist { key: Rest(key) } => Some(key),
+            Self::MSet { .. }
+            | Self::MSetNx { .. }
+            | Self::DelMany { .. }
+            | Self::BitOp { .. }
+            | Self::Rename { .. }
+            | Self::RenameNx { .. }
+            | Self::Copy { .. }
+            | Self::FlushAll {}
+            | Self::Tick {}
+            | Self::Exec { .. } => None,
+        }
+    }
+
     /// The key that it looks at first, if it looks at any before others.
     pub fn first_key(&self) -> Option<&'a [u8]> {
         match *self {

@@ -57,7 +57,7 @@ mod tests {
 
     use super::*;
     use crate::command::Operation;
-    use crate::store::{Entry, HashMap};
+    use crate::store::{Entry, HashMap, HashSeed};
     use crate::time::Timestamp;
 
     /// Notes what it is to warm.
@@ -86,6 +86,18 @@ mod tests {
         }
         fn clear(&self) {
             self.store.clear();
+        }
+        fn set_all(&self, entries: &mut Vec<Entry>) {
+            self.store.set_all(entries);
+        }
+        fn seed(&self) -> HashSeed {
+            self.store.seed()
+        }
+        fn prepare(&self, seed: HashSeed, keys: usize) {
+            self.store.prepare(seed, keys);
+        }
+        fn lane(&self, key: &[u8]) -> usize {
+            self.store.lane(key)
         }
         fn freeze(&self) {
             self.store.freeze();

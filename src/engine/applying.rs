@@ -65,6 +65,10 @@ impl State {
         &self.clock
     }
 
+    pub(super) fn shared_clock(&self) -> &Arc<SharedClock> {
+        &self.clock
+    }
+
     pub(super) fn watches(&self) -> &Arc<Watches> {
         &self.watches
     }

@@ -198,7 +198,7 @@ impl Compaction {
 
 impl Engine {
     fn compaction(&self) -> Option<&Compaction> {
-        match &self.writes {
+        match self.writes.get()? {
             Writes::Logged { compaction, .. } => Some(compaction),
             Writes::Unlogged => None,
         }
@@ -350,9 +350,9 @@ impl Engine {
     }
 
     fn sync_log(&self) -> Result<(), super::Stopped> {
-        match &self.writes {
-            Writes::Logged { submitter, .. } => submitter.sync().map_err(|_| super::Stopped),
-            Writes::Unlogged => Ok(()),
+        match self.writes.get() {
+            Some(Writes::Logged { submitter, .. }) => submitter.sync().map_err(|_| super::Stopped),
+            Some(Writes::Unlogged) | None => Ok(()),
         }
     }
 }
@@ -393,7 +393,9 @@ impl Tables<'_> {
         frozen: &Frozen,
         writer: &mut SnapshotWriter,
     ) -> Result<(), CompactionError> {
-        writer.push(|out| frozen.record().encode(out))?;
+        for record in frozen.records() {
+            writer.push(|out| record.encode(out))?;
+        }
         let store = self.engine.store();
         self.worked_since = Instant::now();
         for index in 0..store.table_count() {

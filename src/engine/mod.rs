@@ -24,17 +24,18 @@ mod replay;
 mod running;
 mod sweep;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::command::{ReadFn, Reply, Sees, View, Watches};
 use crate::store::InMemStore;
-use crate::time::{SharedClock, Timestamp, system_clock};
+use crate::time::{Clock, SharedClock, Timestamp, system_clock};
 use crate::wal::fs::Fs;
 use crate::wal::group_commit::{self, Submission, Submitter};
-use crate::wal::recovery::{self, RecoveryError, Report};
+use crate::wal::recovery::{self, Progress, RecoveryError, Report};
 use crate::wal::{LogOptions, SyncPolicy};
 use applying::{State, apply_groups};
 use batch::Step;
@@ -79,7 +80,16 @@ struct Ticket {
 #[derive(Debug)]
 pub struct Engine {
     state: Arc<State>,
-    writes: Writes,
+    /// Nothing while the log is being read.
+    writes: OnceLock<Writes>,
+    loading: Loading,
+}
+
+/// How far the reading of the log has come.
+#[derive(Debug, Default)]
+struct Loading {
+    done: AtomicU64,
+    total: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -103,9 +113,30 @@ impl Engine {
         let clock = Arc::new(SharedClock::new(system_clock()));
         let engine = Self {
             state: Arc::new(State::new(store, clock)),
-            writes: Writes::Unlogged,
+            writes: OnceLock::from(Writes::Unlogged),
+            loading: Loading::default(),
         };
         (engine, Running::default())
+    }
+
+    /// An engine whose log is yet to be read, by [`Self::load`]. Until then nothing may be asked of
+    /// it but how far that has come.
+    pub fn loading(store: Arc<dyn InMemStore>, clock: Clock) -> Self {
+        let clock = Arc::new(SharedClock::new(clock));
+        Self {
+            state: Arc::new(State::new(store, clock)),
+            writes: OnceLock::new(),
+            loading: Loading::default(),
+        }
+    }
+
+    /// How many bytes of the snapshot and the log were read, of how many, while they are being
+    /// read.
+    pub fn load_progress(&self) -> Option<(u64, u64)> {
+        let loading = &self.loading;
+        let (done, total) = (&loading.done, &loading.total);
+        let progress = || (done.load(Ordering::Relaxed), total.load(Ordering::Relaxed));
+        self.writes.get().is_none().then(progress)
     }
 
     /// Reads the log back into `store`, which is empty, and starts the log's thread and the
@@ -116,15 +147,34 @@ impl Engine {
         options: &LogOptions,
         compaction: CompactionOptions,
     ) -> Result<(Self, Running, Report), StartError> {
-        let clock = Arc::new(SharedClock::new(Arc::clone(&options.clock)));
-        let frames = Arc::clone(&clock);
+        let engine = Self::loading(store, Arc::clone(&options.clock));
+        let (running, report) = engine.load(fs, options, compaction)?;
+        Ok((engine, running, report))
+    }
+
+    /// Reads the snapshot and the log back, on all cores, and then begins to take writes. Must be
+    /// called inside a runtime, once. It blocks for as long as the reading takes.
+    pub fn load(
+        &self,
+        fs: Arc<dyn Fs>,
+        options: &LogOptions,
+        compaction: CompactionOptions,
+    ) -> Result<(Running, Report), StartError> {
+        let state = &self.state;
+        let frames = Arc::clone(state.shared_clock());
         let options = LogOptions {
             clock: Arc::new(move || frames.now()),
             ..options.clone()
         };
-        let state = Arc::new(State::new(store, clock));
-        let (writer, report) =
-            state.replay(|applier| recovery::open(fs, &options, &mut Replayer::new(applier)))?;
+        let told = |progress: Progress| {
+            self.loading.total.store(progress.total, Ordering::Relaxed);
+            self.loading.done.store(progress.done, Ordering::Relaxed);
+        };
+        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let (writer, report) = state.replay(|applier| {
+            let mut replayer = Replayer::new(applier, threads, &told);
+            recovery::open(fs, &options, &mut replayer)
+        })?;
         let folder = writer.folder();
         let last = report.last_snapshot.map(|(next, at)| LastSnapshot {
             next,
@@ -142,7 +192,7 @@ impl Engine {
             let _ = groups_tx.blocking_send(group);
         };
         let (submitter, log) = group_commit::start(writer, deliver).map_err(StartError::Thread)?;
-        let applier = apply_groups(Arc::clone(&state), groups_rx, Arc::clone(&unapplied));
+        let applier = apply_groups(Arc::clone(state), groups_rx, Arc::clone(&unapplied));
         let applier = tokio::spawn(applier);
         let flavor = tokio::runtime::Handle::current().runtime_flavor();
         // Without a sync to wait for, or a thread to spare, there is nothing to gain.
@@ -155,8 +205,9 @@ impl Engine {
             commit_here,
             compaction: Box::new(compaction),
         };
-        let engine = Self { state, writes };
-        Ok((engine, Running::new(log, applier), report))
+        // Whoever loads twice has two logs: the first stays.
+        let _ = self.writes.set(writes);
+        Ok((Running::new(log, applier), report))
     }
 
     /// Answers a read from the store, at once.
@@ -190,7 +241,7 @@ impl Engine {
 
     /// Whether a log is kept.
     pub fn has_log(&self) -> bool {
-        matches!(self.writes, Writes::Logged { .. })
+        matches!(self.writes.get(), Some(Writes::Logged { .. }))
     }
 
     /// Whether the log took the last group that it was given; also if none is kept.
@@ -213,11 +264,12 @@ impl Engine {
             steps,
         } = batch;
         let steps = steps.list;
-        let Writes::Logged {
-            submitter, room, ..
-        } = &self.writes
-        else {
-            return Ok(self.state.apply_unlogged(&operations, steps));
+        let (submitter, room) = match self.writes.get() {
+            Some(Writes::Logged {
+                submitter, room, ..
+            }) => (submitter, room),
+            Some(Writes::Unlogged) => return Ok(self.state.apply_unlogged(&operations, steps)),
+            None => return Err(Stopped),
         };
         // A batch larger than the whole account waits until it is alone.
         let permits = u32::try_from(cost.min(MAX_WAITING_BYTES)).unwrap_or(u32::MAX);
@@ -249,12 +301,12 @@ impl Engine {
     /// has been applied: then nobody else commits or applies until this is done, so the order of
     /// the log holds. The other tasks of this thread go on elsewhere meanwhile (P3).
     fn commit_here(&self, batch: Submission<Ticket>) -> Result<Applied, Submission<Ticket>> {
-        let Writes::Logged {
+        let Some(Writes::Logged {
             submitter,
             unapplied,
             commit_here: true,
             ..
-        } = &self.writes
+        }) = self.writes.get()
         else {
             return Err(batch);
         };
@@ -271,7 +323,7 @@ impl Engine {
     /// Takes no more batches. What was submitted is still made durable, applied and answered.
     pub fn close(&self) {
         self.stop_compaction();
-        if let Writes::Logged { submitter, .. } = &self.writes {
+        if let Some(Writes::Logged { submitter, .. }) = self.writes.get() {
             submitter.close();
         }
     }

@@ -62,19 +62,22 @@ pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Serves until `stop` is cancelled or the engine fails.
-///
-/// The stop is orderly: accepting ends, every connection carries out what it had received and
-/// writes its replies, and then the log is closed. A connection that takes longer than the limit
-/// is cut off; what it was acknowledged is durable all the same.
-pub async fn run(
+/// A server that accepts clients. While its engine reads the log they are told so.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    accepting: TaskTracker,
+    limits: Limits,
+}
+
+/// Begins to accept clients. An engine that is yet to read its log may do so meanwhile.
+pub fn start(
     listeners: Vec<TcpListener>,
     engine: Arc<Engine>,
-    mut running: Running,
     limits: Limits,
     settings: Arc<Settings>,
     stop: CancellationToken,
-) -> Result<(), EngineFailure> {
+) -> Server {
     let addrs = listeners.iter();
     let addrs = addrs.filter_map(|listener| listener.local_addr().ok());
     let shared = Arc::new(Shared {
@@ -86,50 +89,83 @@ pub async fn run(
         refusing: Semaphore::new(accept::MAX_REFUSALS).into(),
         max_connections: limits.max_connections,
         connections: TaskTracker::new(),
-        stop: stop.clone(),
+        stop,
     });
     let accepting = TaskTracker::new();
     for listener in listeners {
         accepting.spawn(accept::accept_connections(listener, Arc::clone(&shared)));
     }
     accepting.close();
-    let sweeping = tokio::spawn({
-        let engine = Arc::clone(&shared.engine);
-        async move { engine.sweep_expired().await }
-    });
-    let compacting = tokio::spawn(Arc::clone(&shared.engine).compact());
-    let sampling = tokio::spawn({
-        let shared = Arc::clone(&shared);
-        async move { shared.console.sample().await }
-    });
+    Server {
+        shared,
+        accepting,
+        limits,
+    }
+}
 
-    let has_log = running.has_log();
-    tokio::select! {
-        () = stop.cancelled() => {}
-        failure = running.ended(), if has_log => {
-            // Nothing that waits will be acknowledged, and reads would only hide that.
-            return failure;
+/// Starts a server whose engine is ready, and serves.
+pub async fn run(
+    listeners: Vec<TcpListener>,
+    engine: Arc<Engine>,
+    running: Running,
+    limits: Limits,
+    settings: Arc<Settings>,
+    stop: CancellationToken,
+) -> Result<(), EngineFailure> {
+    let server = start(listeners, engine, limits, settings, stop);
+    server.serve(running).await
+}
+
+impl Server {
+    /// Serves until the server is told to stop or the engine fails.
+    ///
+    /// The stop is orderly: accepting ends, every connection carries out what it had received and
+    /// writes its replies, and then the log is closed. A connection that takes longer than the
+    /// limit is cut off; what it was acknowledged is durable all the same.
+    pub async fn serve(self, mut running: Running) -> Result<(), EngineFailure> {
+        let Self {
+            shared,
+            accepting,
+            limits,
+        } = self;
+        let sweeping = tokio::spawn({
+            let engine = Arc::clone(&shared.engine);
+            async move { engine.sweep_expired().await }
+        });
+        let compacting = tokio::spawn(Arc::clone(&shared.engine).compact());
+        let sampling = tokio::spawn({
+            let shared = Arc::clone(&shared);
+            async move { shared.console.sample().await }
+        });
+
+        let has_log = running.has_log();
+        tokio::select! {
+            () = shared.stop.cancelled() => {}
+            failure = running.ended(), if has_log => {
+                // Nothing that waits will be acknowledged, and reads would only hide that.
+                return failure;
+            }
         }
+        accepting.wait().await;
+        shared.connections.close();
+        let open = shared.connections.len();
+        tracing::info!(connections = open, "stopping: finishing what was received");
+        if tokio::time::timeout(limits.shutdown_timeout, shared.connections.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                connections = shared.connections.len(),
+                "some clients did not take their replies in time and are cut off"
+            );
+        }
+        sweeping.abort();
+        sampling.abort();
+        shared.engine.close();
+        compacting.abort();
+        let closing = tokio::time::timeout(limits.shutdown_timeout.max(MIN_CLOSE), running.ended());
+        closing.await.unwrap_or(Err(EngineFailure::Stuck))
     }
-    accepting.wait().await;
-    shared.connections.close();
-    let open = shared.connections.len();
-    tracing::info!(connections = open, "stopping: finishing what was received");
-    if tokio::time::timeout(limits.shutdown_timeout, shared.connections.wait())
-        .await
-        .is_err()
-    {
-        tracing::warn!(
-            connections = shared.connections.len(),
-            "some clients did not take their replies in time and are cut off"
-        );
-    }
-    sweeping.abort();
-    sampling.abort();
-    shared.engine.close();
-    compacting.abort();
-    let closing = tokio::time::timeout(limits.shutdown_timeout.max(MIN_CLOSE), running.ended());
-    closing.await.unwrap_or(Err(EngineFailure::Stuck))
 }
 
 /// What all connections share.

@@ -32,6 +32,13 @@ pub(super) enum Taken {
     End(End),
 }
 
+/// Whether a command can be carried out before the log was read.
+fn works_while_loading(spec: &Spec) -> bool {
+    // WATCH must know whether its key is there.
+    let watch = matches!(spec.run, command::Run::Server(ServerCommand::Watch));
+    spec.flags.has(command::Flags::LOADING) && !watch
+}
+
 /// What a client waits for before it is answered.
 pub(super) struct Wait {
     pub(super) dialect: Dialect,
@@ -208,6 +215,11 @@ impl Session {
         let spec = command::find(args, dialect)?;
         if !self.may_ask() && !spec.flags.has(command::Flags::NO_AUTH) {
             return Err(command::error("NOAUTH Authentication required."));
+        }
+        if self.shared.engine.load_progress().is_some() && !works_while_loading(spec) {
+            return Err(command::error(
+                "LOADING postres is reading its log; try again in a moment",
+            ));
         }
         if self.queue.is_some() && spec.flags.has(command::Flags::NO_MULTI) {
             let name = spec.name.to_ascii_lowercase();

@@ -6,7 +6,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::InMemStore;
 use super::entry::Entry;
-use super::table::{self, TABLES, Tables};
+use super::table::{self, HashSeed, TABLES, Tables};
 use crate::time::Timestamp;
 
 /// A map behind one lock. [`super::ShardedMap`] is many of these.
@@ -21,12 +21,12 @@ pub struct HashMap {
 impl HashMap {
     /// An empty map with room for `capacity` keys.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self::with_tables(TABLES, capacity)
+        Self::with_tables(TABLES, capacity, HashSeed::random())
     }
 
     /// An empty map of at least this many small tables.
-    pub(super) fn with_tables(tables: usize, capacity: usize) -> Self {
-        let tables = Tables::new(tables, capacity);
+    pub(super) fn with_tables(tables: usize, capacity: usize, seed: HashSeed) -> Self {
+        let tables = Tables::new(tables, capacity, seed);
         Self {
             table_count: tables.count(),
             tables: RwLock::new(tables),
@@ -66,6 +66,34 @@ impl InMemStore for HashMap {
         let replaced = self.tables.write().insert(entry);
         self.count_out(replaced.as_slice());
         replaced
+    }
+
+    fn set_all(&self, entries: &mut Vec<Entry>) {
+        let expiring = entries.iter().filter(|entry| entry.expires().is_some());
+        self.expiring.fetch_add(expiring.count(), Ordering::Relaxed);
+        self.len.fetch_add(entries.len(), Ordering::Relaxed);
+        let mut tables = self.tables.write();
+        let replaced: Vec<_> = entries
+            .drain(..)
+            .filter_map(|entry| tables.insert(entry))
+            .collect();
+        drop(tables);
+        self.count_out(&replaced);
+    }
+
+    fn seed(&self) -> HashSeed {
+        self.tables.read().seed()
+    }
+
+    fn prepare(&self, seed: HashSeed, keys: usize) {
+        let mut tables = self.tables.write();
+        if self.is_empty() {
+            *tables = Tables::new(self.table_count, keys, seed);
+        }
+    }
+
+    fn lane(&self, _: &[u8]) -> usize {
+        0
     }
 
     fn del(&self, key: &[u8]) -> Option<Entry> {

@@ -15,7 +15,7 @@ use std::fmt;
 pub use entry::{Entry, Value};
 pub use hash_map::HashMap;
 pub use sharded_map::ShardedMap;
-pub use table::WARM_AT_ONCE;
+pub use table::{HashSeed, WARM_AT_ONCE};
 
 use crate::time::Timestamp;
 
@@ -34,6 +34,17 @@ pub trait InMemStore: fmt::Debug + Send + Sync {
     /// Puts an entry in, in place of the one its key had, which is handed back: a large one is
     /// freed by the caller, not under a lock.
     fn set(&self, entry: Entry) -> Option<Entry>;
+    /// Puts many entries in, under few locks, and leaves the vector empty.
+    fn set_all(&self, entries: &mut Vec<Entry>);
+    /// The seed of the hash by which keys are spread over tables.
+    fn seed(&self) -> HashSeed;
+    /// Makes room for so many keys in an empty store, and spreads them by this seed: entries that
+    /// come in the order in which a store of the same seed held them then go into few tables at a
+    /// time, which stay in the processor's cache.
+    fn prepare(&self, seed: HashSeed, keys: usize);
+    /// A number that is the same for keys that share a lock: two threads that change keys of
+    /// different lanes do not wait for each other.
+    fn lane(&self, key: &[u8]) -> usize;
     /// Removes `key`, and hands back its entry.
     fn del(&self, key: &[u8]) -> Option<Entry>;
     /// Changes the value of `key` where it lies, its length staying as it is. Says whether it did:

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::entry::Entry;
-use super::table::{self, TABLES, WARM_AT_ONCE};
+use super::table::{self, HashSeed, TABLES, WARM_AT_ONCE};
 use super::{HashMap, InMemStore};
 use crate::time::Timestamp;
 
@@ -19,8 +19,9 @@ impl ShardedMap {
     pub fn new(shards: usize, capacity: usize) -> Self {
         let shards = shards.max(1);
         let tables = TABLES.div_ceil(shards);
+        let seed = HashSeed::random();
         let shards: Box<[_]> = (0..shards)
-            .map(|_| HashMap::with_tables(tables, capacity / shards))
+            .map(|_| HashMap::with_tables(tables, capacity / shards, seed))
             .collect();
         Self {
             tables_each: shards.first().map_or(1, InMemStore::table_count),
@@ -33,8 +34,7 @@ impl ShardedMap {
         reason = "a remainder of the length is a valid index"
     )]
     fn shard(&self, key: &[u8]) -> &HashMap {
-        // The remainder is below the number of shards, so it fits a usize.
-        &self.shards[(djb2(key) % self.shards.len() as u64) as usize]
+        &self.shards[self.lane(key)]
     }
 
     /// The shard of a table, and the table's index in it.
@@ -69,6 +69,36 @@ impl InMemStore for ShardedMap {
 
     fn set(&self, entry: Entry) -> Option<Entry> {
         self.shard(entry.key()).set(entry)
+    }
+
+    fn set_all(&self, entries: &mut Vec<Entry>) {
+        let mut of_shard: Vec<Vec<Entry>> = self.shards.iter().map(|_| Vec::new()).collect();
+        for entry in entries.drain(..) {
+            if let Some(own) = of_shard.get_mut(self.lane(entry.key())) {
+                own.push(entry);
+            }
+        }
+        for (shard, entries) in self.shards.iter().zip(&mut of_shard) {
+            if !entries.is_empty() {
+                shard.set_all(entries);
+            }
+        }
+    }
+
+    fn seed(&self) -> HashSeed {
+        let first = self.shards.first();
+        first.map_or_else(HashSeed::random, InMemStore::seed)
+    }
+
+    fn prepare(&self, seed: HashSeed, keys: usize) {
+        for shard in &self.shards {
+            shard.prepare(seed, keys / self.shards.len());
+        }
+    }
+
+    fn lane(&self, key: &[u8]) -> usize {
+        // The remainder is below the number of shards, so it fits a usize.
+        (djb2(key) % self.shards.len() as u64) as usize
     }
 
     fn del(&self, key: &[u8]) -> Option<Entry> {

@@ -9,6 +9,7 @@ use std::hint::black_box;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
+use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
 use super::entry::Entry;
@@ -26,7 +27,7 @@ const MIN_SHRINK: usize = 64;
 #[derive(Debug)]
 pub(super) struct Tables {
     tables: Box<[Table]>,
-    hasher: RandomState,
+    hasher: Hasher,
     /// Whether [`Self::freeze`] was called and [`Self::thaw`] was not.
     frozen: bool,
     /// Frozen tables that these ones stand in place of, since everything was removed.
@@ -45,14 +46,14 @@ struct Table {
 const NEVER: Timestamp = Timestamp(u64::MAX);
 
 impl Table {
-    fn note_removed(&mut self, hash: u64, entry: &Entry, hasher: &RandomState) {
+    fn note_removed(&mut self, hash: u64, entry: &Entry, hasher: &Hasher) {
         if let Some(changes) = &mut self.changes {
             changes.note(hash, entry.key(), Some(entry), |key| hash_of(hasher, key));
         }
     }
 
     /// A table that has become mostly empty gives back its room.
-    fn shrink(&mut self, hasher: &RandomState) {
+    fn shrink(&mut self, hasher: &Hasher) {
         let entries = &mut self.entries;
         if entries.capacity() >= MIN_SHRINK && entries.len() < entries.capacity() / 8 {
             entries.shrink_to(entries.len() * 2, |other| hash_of(hasher, other.key()));
@@ -62,7 +63,7 @@ impl Table {
 
 impl Tables {
     /// At least `count` tables with room for `capacity` keys in all.
-    pub(super) fn new(count: usize, capacity: usize) -> Self {
+    pub(super) fn new(count: usize, capacity: usize, seed: HashSeed) -> Self {
         let count = count.next_power_of_two();
         let each = capacity / count;
         Self {
@@ -73,7 +74,7 @@ impl Tables {
                     changes: None,
                 })
                 .collect(),
-            hasher: RandomState::new(),
+            hasher: Hasher::new(seed),
             frozen: false,
             cleared: None,
         }
@@ -82,7 +83,7 @@ impl Tables {
     /// Empty tables in place of these, which are handed back unless they are still needed for
     /// what they held when they were frozen.
     pub(super) fn clear(&mut self) -> Option<Self> {
-        let empty = Self::new(self.count(), 0);
+        let empty = Self::new(self.count(), 0, HashSeed::random());
         let mut full = std::mem::replace(self, empty);
         // What was set since an earlier clearing is no part of what was frozen.
         self.cleared = full.cleared.take();
@@ -134,6 +135,11 @@ impl Tables {
 
     pub(super) fn count(&self) -> usize {
         self.tables.len()
+    }
+
+    /// The seed of the hash that picks the tables.
+    pub(super) fn seed(&self) -> HashSeed {
+        self.hasher.seed
     }
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&Entry> {
@@ -271,8 +277,36 @@ pub(super) fn warm<'a>(keys: impl Iterator<Item = (&'a Tables, &'a [u8])>) {
 /// by the lowest and tells neighbours apart by the highest seven.
 const PICK_SHIFT: u32 = 32;
 
-fn hash_of(hasher: &RandomState, key: &[u8]) -> u64 {
-    hasher.hash_one(key)
+/// What makes a store's hash its own: 128 random bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashSeed(pub u64, pub u64);
+
+impl HashSeed {
+    /// Random bits, by way of the keys that the standard library gives its own maps.
+    pub(super) fn random() -> Self {
+        let (one, other) = (RandomState::new(), RandomState::new());
+        Self(one.hash_one(0), other.hash_one(1))
+    }
+}
+
+/// SipHash-1-3, which withstands keys that are chosen, as long as its seed is not known.
+#[derive(Debug)]
+struct Hasher {
+    seed: HashSeed,
+    sip: SipHasher13,
+}
+
+impl Hasher {
+    fn new(seed: HashSeed) -> Self {
+        Self {
+            seed,
+            sip: SipHasher13::new_with_keys(seed.0, seed.1),
+        }
+    }
+}
+
+fn hash_of(hasher: &Hasher, key: &[u8]) -> u64 {
+    hasher.sip.hash(key)
 }
 
 #[cfg(test)]
@@ -281,7 +315,7 @@ mod tests {
 
     #[test]
     fn keys_spread_over_all_tables() {
-        let mut tables = Tables::new(64, 0);
+        let mut tables = Tables::new(64, 0, HashSeed::random());
         for n in 0..64_000_u32 {
             assert!(
                 tables
@@ -300,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_table_that_was_emptied_gives_back_its_room() {
-        let mut tables = Tables::new(2, 0);
+        let mut tables = Tables::new(2, 0, HashSeed::random());
         let keys: Vec<_> = (0..10_000_u32).map(u32::to_le_bytes).collect();
         for key in &keys {
             tables.insert(Entry::new(key, b"", None));

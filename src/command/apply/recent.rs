@@ -39,13 +39,31 @@ impl Recent {
         }
     }
 
+    /// Takes over what others remember who were told of changes behind all of these. In the end
+    /// the same is remembered as if all of it had been pushed here, in the order of the positions.
+    pub(super) fn absorb(&mut self, others: Vec<Self>) {
+        let forgotten = others.iter().map(|other| other.forgotten).max();
+        let changes = others.into_iter().flat_map(|other| other.changes);
+        let mut changes: Vec<_> = changes.collect();
+        // Of one operation's changes, which are all in one of them, the order stays.
+        changes.sort_by_key(|(position, _)| *position);
+        for (position, sum) in changes {
+            self.push_sum(position, sum);
+        }
+        self.forgotten = self.forgotten.max(forgotten.unwrap_or_default());
+    }
+
     pub(super) fn push(&mut self, position: u64, key: &[u8]) {
+        self.push_sum(position, crc32c::crc32c(key));
+    }
+
+    fn push_sum(&mut self, position: u64, sum: u32) {
         if self.changes.len() >= REMEMBERED
             && let Some((oldest, _)) = self.changes.pop_front()
         {
             self.forgotten = oldest;
         }
-        self.changes.push_back((position, crc32c::crc32c(key)));
+        self.changes.push_back((position, sum));
     }
 
     /// Whether `key` was, or may have been, changed behind `base`.
@@ -74,6 +92,34 @@ mod tests {
         assert!(!recent.changed_since(5, b"a"));
         assert!(recent.changed_since(6, b"b"));
         assert!(!recent.changed_since(0, b"c"));
+    }
+
+    #[test]
+    fn what_several_remember_is_what_one_would() {
+        for total in [
+            10,
+            REMEMBERED - 1,
+            REMEMBERED,
+            REMEMBERED + 1,
+            3 * REMEMBERED,
+        ] {
+            for share in [1, 2, 3, 1_000_000] {
+                let mut serial = Recent::default();
+                let mut first = Recent::default();
+                let mut others = vec![Recent::default(), Recent::default()];
+                for position in 1..=total as u64 {
+                    let key = position.to_le_bytes();
+                    serial.push(position, &key);
+                    match position {
+                        ..5 => first.push(position, &key),
+                        _ => others[usize::from(position % share == 0)].push(position, &key),
+                    }
+                }
+                first.absorb(others);
+                assert_eq!(first.forgotten, serial.forgotten, "{total}, {share}");
+                assert!(first.changes == serial.changes, "{total}, {share}");
+            }
+        }
     }
 
     #[test]

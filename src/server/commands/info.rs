@@ -253,7 +253,21 @@ fn memory(_: &Session, fields: &mut Fields) {
 fn persistence(session: &Session, fields: &mut Fields) {
     let engine = &session.shared.engine;
     let status = engine.compaction_status();
-    fields.add_all(&["loading", "async_loading"], 0);
+    let loading = engine.load_progress();
+    fields.add("loading", u8::from(loading.is_some()));
+    fields.add("async_loading", 0);
+    if let Some((done, total)) = loading {
+        let console = &session.shared.console;
+        let elapsed = console.started.elapsed().as_secs_f64();
+        let share = done as f64 / total.max(1) as f64;
+        let left = elapsed / share.max(f64::EPSILON) - elapsed;
+        fields.add("loading_start_time", console.started_at.0 / 1000);
+        fields.add("loading_total_bytes", total);
+        fields.add("loading_loaded_bytes", done);
+        fields.add("loading_loaded_perc", format_args!("{:.2}", share * 100.0));
+        let left = if done == 0 { 1 } else { left.ceil() as u64 };
+        fields.add("loading_eta_seconds", left);
+    }
     let next = status.last.map_or(1, |last| last.next.0);
     let changes = (engine.watches().applied() + 1).saturating_sub(next);
     fields.add("rdb_changes_since_last_save", changes);
