@@ -150,14 +150,26 @@ impl Compaction {
         log.recovered + written.saturating_sub(log.written_before)
     }
 
-    /// Whether the log has grown enough, or finds no room to grow while a snapshot would give it
-    /// some.
+    /// How long the next snapshot may become: what the last one held, and all that was logged
+    /// since.
+    fn next_snapshot_len(&self) -> u64 {
+        let last = self.status.lock().last;
+        last.map_or(0, |last| last.bytes) + self.log_size()
+    }
+
+    /// Whether the log has grown enough, or room for it grows scarce while a snapshot would give
+    /// back some.
     fn is_due(&self) -> bool {
         let size = self.log_size();
-        if size > 0 && self.folder.status().lacks_room() {
+        let last = self.status.lock().last;
+        let next = last.map_or(Lsn::FIRST, |last| last.next);
+        let gives_room = size > 0 && self.folder.status().active() > next;
+        let needed = self.next_snapshot_len();
+        self.folder.reserve(needed);
+        let scarce = || !self.folder.has_room(needed.saturating_mul(2));
+        if gives_room && (self.folder.status().lacks_room() || scarce()) {
             return true;
         }
-        let last = self.status.lock().last;
         let share = last.map_or(0, |last| {
             u128::from(last.bytes) * u128::from(self.options.percent)
         });
@@ -311,6 +323,7 @@ impl Engine {
 
     fn try_snapshot(&self, compaction: &Compaction) -> Result<LastSnapshot, CompactionError> {
         let begun = Instant::now();
+        let planned = compaction.next_snapshot_len();
         let freezer = Freezer::new(self);
         let (frozen, written) = freezer.freeze(compaction);
         let next = Lsn(frozen.position + 1);
@@ -323,6 +336,7 @@ impl Engine {
             compaction,
             worked_since: begun,
             told: begun,
+            planned,
         };
         tables.write(&frozen, &mut writer)?;
         drop(freezer);
@@ -385,6 +399,8 @@ struct Tables<'a> {
     compaction: &'a Compaction,
     worked_since: Instant,
     told: Instant,
+    /// How long the snapshot may become.
+    planned: u64,
 }
 
 impl Tables<'_> {
@@ -417,6 +433,9 @@ impl Tables<'_> {
         let worked = self.worked_since.elapsed();
         // While writes find no room, this is what they wait for.
         let urgent = self.compaction.folder.status().lacks_room();
+        // What is written needs no room any more.
+        let left = self.planned.saturating_sub(writer.written().bytes);
+        self.compaction.folder.reserve(left);
         if worked >= WORKS && !urgent {
             std::thread::sleep(worked * RESTS);
             self.worked_since = Instant::now();

@@ -206,7 +206,7 @@ impl Engine {
             compaction: Box::new(compaction),
         };
         // Whoever loads twice has two logs: the first stays.
-        let _ = self.writes.set(writes);
+        self.writes.get_or_init(|| writes);
         Ok((Running::new(log, applier), report))
     }
 

@@ -168,7 +168,10 @@ impl Connection {
                 Next::GoOn => self.interpret_rest(),
                 Next::Pause => {
                     let shared = Arc::clone(&self.session.shared);
-                    if self.is_gone_before(shared.console.pause.changed()).await {
+                    if self
+                        .is_gone_before(true, shared.console.pause.changed())
+                        .await
+                    {
                         return Ok(Some(End::Drop));
                     }
                     self.interpret_rest()
@@ -191,8 +194,10 @@ impl Connection {
         let client = Arc::clone(&self.connected.client);
         client.waiting.begin();
         let mut reply = None;
+        // One that waits for work to be done may have half-closed, as `nc` does, and listens still.
+        let may_leave = wait.can_be_ended;
         let gone = self
-            .is_gone_before(async {
+            .is_gone_before(may_leave, async {
                 tokio::select! {
                     made = wait.reply => reply = Some(made),
                     () = client.waiting.ended.notified(), if wait.can_be_ended => {}
@@ -211,7 +216,7 @@ impl Connection {
 
     /// Whether the client is ended, or leaves, before something has happened. When the server
     /// stops, nothing more is waited for.
-    async fn is_gone_before(&self, happened: impl Future<Output = ()>) -> bool {
+    async fn is_gone_before(&self, may_leave: bool, happened: impl Future<Output = ()>) -> bool {
         let client = &self.connected.client;
         let left = async {
             // What it has sent meanwhile says that it is there, and is read later.
@@ -223,7 +228,7 @@ impl Connection {
         tokio::select! {
             () = happened => false,
             () = client.kill.cancelled() => !self.session.shared.stop.is_cancelled(),
-            () = left => true,
+            () = left, if may_leave => true,
         }
     }
 

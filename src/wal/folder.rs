@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Lsn;
 use super::retire::{self, Retired};
@@ -44,6 +45,20 @@ impl LogFolder {
             keys,
         };
         SnapshotWriter::create(Arc::clone(&self.maker.fs), self.maker.name.clone(), header)
+    }
+
+    /// Has new segments leave so many bytes free.
+    pub fn reserve(&self, bytes: u64) {
+        self.maker.reserve.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the disk has room for one more segment, and for so many bytes beside it. If the
+    /// system cannot tell, it has.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let free = self.maker.fs.free_space(self.maker.name.dir());
+        free.map_or(true, |free| {
+            free >= self.maker.capacity.saturating_add(bytes)
+        })
     }
 
     /// Gives back the room of what the finished snapshot at `next` has made superfluous.

@@ -32,6 +32,8 @@ pub trait Fs: fmt::Debug + Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in `dir` durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// How many bytes can still be written where `dir` is.
+    fn free_space(&self, dir: &Path) -> io::Result<u64>;
     /// Takes an exclusive lock on `path`, held until the value is dropped or the process ends.
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError>;
 }
@@ -189,6 +191,11 @@ impl Fs for StdFs {
         File::open(dir)?.sync_all()
     }
 
+    fn free_space(&self, dir: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
         let mut file = OpenOptions::new()
             .read(true)
@@ -208,11 +215,16 @@ impl Fs for StdFs {
             }
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        file.set_len(0)?;
-        file.seek(SeekFrom::Start(0))?;
-        writeln!(file, "{}", std::process::id())?;
+        // Only for the message above; on a full disk it is done without.
+        let _ = write_holder(&mut file);
         Ok(Box::new(file))
     }
+}
+
+fn write_holder(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    writeln!(file, "{}", std::process::id())
 }
 
 impl Lock for File {}

@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -91,6 +92,9 @@ pub struct SegmentMaker {
     pub entropy: fn() -> u64,
     /// A file to be written anew, if there is one.
     pub recycled: Recycled,
+    /// Bytes that a new segment leaves free on the disk: the next snapshot needs them, and it is
+    /// what gives room back.
+    pub reserve: Arc<AtomicU64>,
 }
 
 /// A segment that is no longer needed, to become one that is: its blocks on the disk are
@@ -130,6 +134,7 @@ impl SegmentMaker {
         let (path, file) = match self.recycle() {
             Some(recycled) => recycled,
             None => {
+                self.check_room()?;
                 let path = self.name.new_segment(base);
                 let file = self.fs.create(&path)?;
                 (path, file)
@@ -144,6 +149,24 @@ impl SegmentMaker {
                 Err(error)
             }
         }
+    }
+
+    /// Whether a new segment leaves enough room for the next snapshot. Where the system cannot
+    /// tell how much there is, the attempt will show whether it is enough.
+    fn check_room(&self) -> io::Result<()> {
+        let reserve = self.reserve.load(Ordering::Relaxed);
+        let Ok(free) = self.fs.free_space(self.name.dir()) else {
+            return Ok(());
+        };
+        if reserve == 0 || free >= self.capacity.saturating_add(reserve) {
+            return Ok(());
+        }
+        let why = format!(
+            "No space left: {free} bytes are free, a new segment takes {}, and {reserve} are kept for \
+             the snapshot that will make room",
+            self.capacity
+        );
+        Err(io::Error::new(io::ErrorKind::StorageFull, why))
     }
 
     /// A segment to be written anew. One that cannot be opened is as good as none.

@@ -202,6 +202,7 @@ fn continue_log(
             .clamp(segment::MIN_CAPACITY, segment::MAX_CAPACITY),
         entropy: options.entropy,
         recycled: Recycled::default(),
+        reserve: Arc::default(),
     };
     let end = match chain {
         Some(chain) => {
