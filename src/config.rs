@@ -1,5 +1,7 @@
 //! Flags and environment, turned into one validated [`Config`].
 
+mod log;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
@@ -13,6 +15,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use crate::engine::CompactionOptions;
 use crate::wal::{LogOptions, SyncPolicy};
 
+pub use log::{LogCommand, Subcommand};
+
 /// A durable in-memory key-value server.
 ///
 /// Every acknowledged write survives a crash; reads never wait for the disk. Talk to it with
@@ -22,6 +26,8 @@ use crate::wal::{LogOptions, SyncPolicy};
     name = "postres",
     version,
     max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
     after_help = "Flags may be written with one dash or two, their values behind a space or `=`: \
                   -port 4242, -port=4242, --port 4242.\nA flag wins over its environment variable."
 )]
@@ -167,6 +173,10 @@ pub struct Config {
         default_value = "info"
     )]
     pub log_level: LogLevel,
+
+    /// What to do instead of serving
+    #[command(subcommand)]
+    pub subcommand: Option<Subcommand>,
 }
 
 /// The flag `-fsync`.
@@ -261,13 +271,24 @@ fn ranged(from: u64, to: u64) -> RangedU64ValueParser<usize> {
 impl Config {
     /// Reads the command line (its first item is the program's name) and the environment.
     pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, Refusal> {
-        let args = args.into_iter().map(with_two_dashes);
+        let mut behind_dashes = false;
+        let args = args.into_iter().map(|arg| {
+            // What stands behind `--` is no flag.
+            behind_dashes |= arg == "--";
+            if behind_dashes {
+                arg
+            } else {
+                with_two_dashes(arg)
+            }
+        });
+        let args: Vec<OsString> = args.collect();
+        let about_log = args.get(1).is_some_and(|arg| arg == "log");
         let matches = Self::command().try_get_matches_from(args);
         matches
             .and_then(|matches| Self::from_arg_matches(&matches))
             .map_err(|error| {
                 if error.use_stderr() {
-                    Refusal::Usage(one_line(&error))
+                    Refusal::Usage(one_line(&error, about_log))
                 } else {
                     Refusal::Text(error.to_string())
                 }
@@ -318,7 +339,7 @@ fn with_two_dashes(arg: OsString) -> OsString {
 }
 
 /// clap's message, which spans lines, as one.
-fn one_line(error: &clap::Error) -> String {
+fn one_line(error: &clap::Error, about_log: bool) -> String {
     let text = error.to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let said: Vec<_> = lines
@@ -326,8 +347,9 @@ fn one_line(error: &clap::Error) -> String {
         .collect();
     let said = said.join(" ");
     let said = said.strip_prefix("error: ").unwrap_or(&said);
+    let log = if about_log { "log " } else { "" };
     format!(
-        "postres: {} (postres --help tells the flags)",
+        "postres: {} (postres {log}--help tells the flags)",
         said.replace(" Usage: ", "; usage: ")
     )
 }

@@ -24,4 +24,5 @@ pub mod protocol;
 pub mod server;
 pub mod store;
 pub mod time;
+pub mod tools;
 pub mod wal;

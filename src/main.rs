@@ -1,7 +1,8 @@
-//! The `postres` binary: flags, logging, runtime, server, exit code.
+//! The `postres` binary: flags, logging, runtime, server or tool, exit code.
 //!
 //! Exit codes: 0 after an orderly stop, 1 when the server cannot start or its log failed, 2 for
-//! bad flags, 128 and the signal's number when a second signal cut the stop short.
+//! bad flags, 128 and the signal's number when a second signal cut the stop short. Of a tool: 0 if
+//! it did what it was asked for, 1 if not.
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -10,13 +11,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use postres::config::{self, Config, Fsync, LogFormat, LogLevel, Refusal, YesNo};
+use postres::config::{
+    self, Config, Fsync, LogCommand, LogFormat, LogLevel, Refusal, Subcommand, YesNo,
+};
 use postres::engine::{Engine, Running};
 use postres::server::{self, DebugCommand, Limits, OWN_DESCRIPTORS, Settings, StartedWith};
 use postres::store::{self, InMemStore};
 use postres::time::system_clock;
-use postres::wal::fs::{StdFs, read_start};
+use postres::tools::dump::{Form, dump};
+use postres::tools::import::{Imported, Source, import};
+use postres::wal::fs::{StdFs, open_to_read, read_start};
 use postres::wal::recovery::{Repair, Report};
+use postres::wal::{LogOptions, Lsn};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
@@ -34,14 +40,55 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    start_logging(&config);
-    match run(&config) {
+    let done = match &config.subcommand {
+        None => {
+            start_logging(&config);
+            run(&config)
+        }
+        Some(Subcommand::Log(command)) => work_on_log(command),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "postres: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What `postres log` does: no server, and no log lines of one.
+fn work_on_log(command: &LogCommand) -> anyhow::Result<()> {
+    let (mut stdout, mut stderr) = (std::io::stdout().lock(), std::io::stderr().lock());
+    match command {
+        LogCommand::Dump { wal, from, json } => {
+            let form = if *json { Form::Json } else { Form::Text };
+            if let Some(ending) = dump(&StdFs, wal, Lsn(*from), form, &mut stdout)? {
+                let _ = writeln!(stderr, "postres: {ending}");
+            }
+        }
+        LogCommand::Import {
+            file,
+            wal,
+            skip_unclear,
+        } => {
+            let source = Source {
+                path: file,
+                open: &|| open_to_read(file),
+                skip_unclear: *skip_unclear,
+            };
+            let options = LogOptions::new(wal);
+            let Imported { sets, dels, .. } =
+                import(Arc::new(StdFs), &options, &source, &mut stderr)?;
+            let _ = writeln!(
+                stdout,
+                "imported {} operations ({sets} sets, {dels} dels) from {} into {}",
+                sets + dels,
+                file.display(),
+                wal.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 fn start_logging(config: &Config) {

@@ -3,6 +3,7 @@
 use super::arguments::{integer, is_word};
 use super::field::Field;
 use super::operation::BadOperation;
+use super::shown::Shown;
 use super::value::bitfield::{self, FieldType, Overflow};
 use super::value::bits;
 use super::{arguments, error};
@@ -126,6 +127,25 @@ impl Field<'_> for FieldStep {
             },
         })
     }
+
+    fn show(&self) -> Shown<'static> {
+        let sign = if self.field.is_signed() { 'i' } else { 'u' };
+        let field = Shown::Word(format!("{sign}{}", self.field.bits()).into());
+        let (action, change) = match self.action {
+            FieldAction::Get => ("get", None),
+            FieldAction::Set(number, overflow) => ("set", Some((number, overflow))),
+            FieldAction::Increment(number, overflow) => ("incrby", Some((number, overflow))),
+        };
+        let mut fields = vec![
+            ("action", Shown::word(action)),
+            ("field", field),
+            ("offset", self.offset.show()),
+        ];
+        if let Some((number, overflow)) = change {
+            fields.extend([("number", number.show()), ("overflow", overflow.show())]);
+        }
+        Shown::Fields(fields)
+    }
 }
 
 impl Field<'_> for Overflow {
@@ -144,6 +164,14 @@ impl Field<'_> for Overflow {
             2 => Ok(Self::Fail),
             other => Err(BadOperation::UnknownChoice(other)),
         }
+    }
+
+    fn show(&self) -> Shown<'static> {
+        Shown::word(match self {
+            Self::Wrap => "wrap",
+            Self::Sat => "sat",
+            Self::Fail => "fail",
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 //! never changes.
 
 use super::operation::BadOperation;
+use super::shown::Shown;
 
 /// Something that an operation is made of.
 pub(super) trait Field<'a>: Sized {
@@ -12,6 +13,8 @@ pub(super) trait Field<'a>: Sized {
     fn encode(&self, out: &mut Vec<u8>);
     /// Takes it from the front of `input`.
     fn decode(input: &mut &'a [u8]) -> Result<Self, BadOperation>;
+    /// What it holds, to be written for people. This is no part of the log's format.
+    fn show(&self) -> Shown<'a>;
 }
 
 /// The first `len` bytes of `input`, which is left with what is behind them.
@@ -33,6 +36,10 @@ macro_rules! number_fields {
                 *input = rest;
                 Ok(Self::from_le_bytes(*bytes))
             }
+
+            fn show(&self) -> Shown<'static> {
+                Shown::Number(i128::from(*self))
+            }
         }
     )*};
 }
@@ -51,6 +58,10 @@ impl Field<'_> for bool {
             other => Err(BadOperation::UnknownChoice(other)),
         }
     }
+
+    fn show(&self) -> Shown<'static> {
+        Shown::Flag(*self)
+    }
 }
 
 impl<'a> Field<'a> for &'a [u8] {
@@ -63,6 +74,10 @@ impl<'a> Field<'a> for &'a [u8] {
     fn decode(input: &mut &'a [u8]) -> Result<Self, BadOperation> {
         let len = u32::decode(input)?;
         take(input, len as usize)
+    }
+
+    fn show(&self) -> Shown<'a> {
+        Shown::Bytes(self)
     }
 }
 
@@ -79,6 +94,10 @@ impl<'a, T: Field<'a>> Field<'a> for Vec<T> {
         // Not `with_capacity`: a number that is not true must not reserve what it claims.
         (0..len).map(|_| T::decode(input)).collect()
     }
+
+    fn show(&self) -> Shown<'a> {
+        Shown::List(self.iter().map(Field::show).collect())
+    }
 }
 
 impl<'a, A: Field<'a>, B: Field<'a>> Field<'a> for (A, B) {
@@ -90,11 +109,18 @@ impl<'a, A: Field<'a>, B: Field<'a>> Field<'a> for (A, B) {
     fn decode(input: &mut &'a [u8]) -> Result<Self, BadOperation> {
         Ok((A::decode(input)?, B::decode(input)?))
     }
+
+    fn show(&self) -> Shown<'a> {
+        Shown::List(vec![self.0.show(), self.1.show()])
+    }
 }
 
-/// Makes an enum without fields a field of one byte, the number beside each variant.
+/// Makes an enum without fields a field of one byte, the number beside each variant; the word
+/// beside that is what it is shown as.
 macro_rules! choice {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $number:literal,)* }) => {
+    ($(#[$meta:meta])* $name:ident {
+        $($(#[$doc:meta])* $variant:ident = $number:literal $word:literal,)*
+    }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum $name {
@@ -113,6 +139,12 @@ macro_rules! choice {
                     $($number => Ok(Self::$variant),)*
                     other => Err(BadOperation::UnknownChoice(other)),
                 }
+            }
+
+            fn show(&self) -> Shown<'static> {
+                Shown::word(match self {
+                    $(Self::$variant => $word,)*
+                })
             }
         }
     };

@@ -20,6 +20,7 @@ mod number;
 mod operation;
 mod record;
 mod server;
+mod shown;
 mod spec;
 mod string;
 mod table;
@@ -37,6 +38,7 @@ pub use operation::{
     BadOperation, BitCombine, Condition, Deadline, ExpireCondition, Expiry, Operation, Rest,
 };
 pub use record::Record;
+pub use shown::Shown;
 pub use spec::{
     ClientCommand, CommandCommand, ConfigCommand, Flags, Group, Keys, LatencyCommand, Run,
     ServerCommand, SlowLogCommand, Spec,

@@ -10,6 +10,7 @@
 
 use super::bitfield::FieldStep;
 use super::field::{Field, choice, take};
+use super::shown::Shown;
 
 /// These bytes are not an operation that this version knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,10 +49,14 @@ impl<'a> Field<'a> for Rest<'a> {
     fn decode(input: &mut &'a [u8]) -> Result<Self, BadOperation> {
         Ok(Self(take(input, input.len())?))
     }
+
+    fn show(&self) -> Shown<'a> {
+        Shown::Bytes(self.0)
+    }
 }
 
 macro_rules! operations {
-    ($($(#[$doc:meta])* $code:literal $name:ident {
+    ($($(#[$doc:meta])* $code:literal $name:ident $shown:literal {
         $($(#[$field_doc:meta])* $field:ident: $type:ty,)*
     })*) => {
         /// A change to the store, as it is logged and applied.
@@ -87,25 +92,39 @@ macro_rules! operations {
                     left => Err(BadOperation::Long(left)),
                 }
             }
+
+            /// The name of the command that a client asks for it by; several have one name.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$name { .. } => $shown,)*
+                }
+            }
+
+            /// Its fields, each with its name.
+            fn fields(&self) -> Vec<(&'static str, Shown<'a>)> {
+                match self {
+                    $(Self::$name { $($field),* } => vec![$((stringify!($field), $field.show())),*],)*
+                }
+            }
         }
     };
 }
 
 operations! {
     /// Gives a key a value and no expiry.
-    1 Set {
+    1 Set "SET" {
         /// The key.
         key: &'a [u8],
         /// Its new value.
         value: Rest<'a>,
     }
     /// Removes a key.
-    2 Del {
+    2 Del "DEL" {
         /// The key.
         key: Rest<'a>,
     }
     /// SET with any of its options, GETSET, SETEX, PSETEX.
-    3 SetWith {
+    3 SetWith "SET" {
         /// The key.
         key: &'a [u8],
         /// When it expires.
@@ -118,55 +137,55 @@ operations! {
         value: Rest<'a>,
     }
     /// SETNX: gives a key a value if it has none.
-    4 SetNx {
+    4 SetNx "SETNX" {
         /// The key.
         key: &'a [u8],
         /// Its new value.
         value: Rest<'a>,
     }
     /// MSET.
-    5 MSet {
+    5 MSet "MSET" {
         /// Keys and values.
         pairs: Vec<(&'a [u8], &'a [u8])>,
     }
     /// MSETNX: all of them, if none of the keys is there.
-    6 MSetNx {
+    6 MSetNx "MSETNX" {
         /// Keys and values.
         pairs: Vec<(&'a [u8], &'a [u8])>,
     }
     /// DEL or UNLINK of several keys.
-    7 DelMany {
+    7 DelMany "DEL" {
         /// The keys.
         keys: Vec<&'a [u8]>,
     }
     /// DELIFEQ: removes a key if it has this value.
-    8 DelIfEq {
+    8 DelIfEq "DELIFEQ" {
         /// The key.
         key: &'a [u8],
         /// The value.
         value: Rest<'a>,
     }
     /// GETDEL: removes a key, and tells its value.
-    9 GetDel {
+    9 GetDel "GETDEL" {
         /// The key.
         key: Rest<'a>,
     }
     /// GETEX with an option: changes a key's expiry, and tells its value.
-    10 GetEx {
+    10 GetEx "GETEX" {
         /// The key.
         key: &'a [u8],
         /// When it expires.
         expiry: Expiry,
     }
     /// APPEND.
-    11 Append {
+    11 Append "APPEND" {
         /// The key.
         key: &'a [u8],
         /// What is added behind its value.
         value: Rest<'a>,
     }
     /// SETRANGE.
-    12 SetRange {
+    12 SetRange "SETRANGE" {
         /// The key.
         key: &'a [u8],
         /// Where the bytes go.
@@ -175,21 +194,21 @@ operations! {
         value: Rest<'a>,
     }
     /// INCR, DECR, INCRBY, DECRBY.
-    13 IncrBy {
+    13 IncrBy "INCRBY" {
         /// The key.
         key: &'a [u8],
         /// What is added.
         by: i64,
     }
     /// INCRBYFLOAT.
-    14 IncrByFloat {
+    14 IncrByFloat "INCRBYFLOAT" {
         /// The key.
         key: &'a [u8],
         /// What is added, as the client wrote it.
         by: Rest<'a>,
     }
     /// SETBIT.
-    15 SetBit {
+    15 SetBit "SETBIT" {
         /// The key.
         key: &'a [u8],
         /// Which bit, the highest of the first byte being 0.
@@ -198,7 +217,7 @@ operations! {
         on: bool,
     }
     /// BITOP.
-    16 BitOp {
+    16 BitOp "BITOP" {
         /// How the sources are combined.
         combine: BitCombine,
         /// The key that is given the result.
@@ -207,14 +226,14 @@ operations! {
         sources: Vec<&'a [u8]>,
     }
     /// BITFIELD with a SET or an INCRBY in it.
-    17 BitField {
+    17 BitField "BITFIELD" {
         /// The key.
         key: &'a [u8],
         /// What is done, in order.
         steps: Vec<FieldStep>,
     }
     /// EXPIRE, PEXPIRE, EXPIREAT, PEXPIREAT.
-    18 Expire {
+    18 Expire "EXPIRE" {
         /// The key.
         key: &'a [u8],
         /// The new expiry.
@@ -223,26 +242,26 @@ operations! {
         condition: ExpireCondition,
     }
     /// PERSIST.
-    19 Persist {
+    19 Persist "PERSIST" {
         /// The key.
         key: Rest<'a>,
     }
     /// RENAME.
-    20 Rename {
+    20 Rename "RENAME" {
         /// The key.
         from: &'a [u8],
         /// Its new name.
         to: &'a [u8],
     }
     /// RENAMENX: unless the new name is taken.
-    21 RenameNx {
+    21 RenameNx "RENAMENX" {
         /// The key.
         from: &'a [u8],
         /// Its new name.
         to: &'a [u8],
     }
     /// COPY.
-    22 Copy {
+    22 Copy "COPY" {
         /// The key.
         from: &'a [u8],
         /// The copy's key.
@@ -251,10 +270,10 @@ operations! {
         replace: bool,
     }
     /// FLUSHALL, FLUSHDB.
-    23 FlushAll {
+    23 FlushAll "FLUSHALL" {
     }
     /// EXEC: the operations of a transaction, if none of the keys it watched was changed.
-    24 Exec {
+    24 Exec "EXEC" {
         /// How far the log had been applied when no watched key had been changed yet.
         base: u64,
         /// The keys, and whether each was there when it began to be watched.
@@ -263,12 +282,29 @@ operations! {
         operations: Vec<&'a [u8]>,
     }
     /// Nothing but the passing of time, for keys that expire while nobody writes.
-    25 Tick {
+    25 Tick "TICK" {
     }
 }
 
 impl<'a> Operation<'a> {
     const EXEC: u8 = 24;
+
+    /// What it holds, to be written for people.
+    pub fn show(&self) -> Shown<'a> {
+        let mut fields = self.fields();
+        if let Self::Exec { operations, .. } = self {
+            // As a field they are bytes; whoever reads a log wants to see what they do.
+            let inside = operations.iter().map(|bytes| {
+                Self::decode(bytes).map_or(Shown::Bytes(bytes), |operation| operation.show())
+            });
+            fields.retain(|(name, _)| *name != "operations");
+            fields.push(("operations", Shown::List(inside.collect())));
+        }
+        Shown::Operation {
+            name: self.name(),
+            fields,
+        }
+    }
 
     /// Whether it may change more than one key, or one key more than once: then nobody may see a
     /// part of what it does.
@@ -403,6 +439,13 @@ impl Field<'_> for Deadline {
             other => Err(BadOperation::UnknownChoice(other)),
         }
     }
+
+    fn show(&self) -> Shown<'static> {
+        Shown::Fields(vec![match self {
+            Self::In(millis) => ("in_ms", millis.show()),
+            Self::At(millis) => ("at_ms", millis.show()),
+        }])
+    }
 }
 
 /// What becomes of a key's expiry when it is given a value, or looked at by GETEX.
@@ -434,6 +477,14 @@ impl Field<'_> for Expiry {
             1 => Ok(Self::Keep),
             2 => Ok(Self::New(Deadline::decode(input)?)),
             other => Err(BadOperation::UnknownChoice(other)),
+        }
+    }
+
+    fn show(&self) -> Shown<'static> {
+        match self {
+            Self::Never => Shown::word("never"),
+            Self::Keep => Shown::word("keep"),
+            Self::New(deadline) => deadline.show(),
         }
     }
 }
@@ -473,25 +524,34 @@ impl<'a> Field<'a> for Condition<'a> {
             other => Err(BadOperation::UnknownChoice(other)),
         }
     }
+
+    fn show(&self) -> Shown<'a> {
+        match self {
+            Self::Always => Shown::word("always"),
+            Self::Absent => Shown::word("nx"),
+            Self::Present => Shown::word("xx"),
+            Self::Equal(value) => Shown::Fields(vec![("ifeq", value.show())]),
+        }
+    }
 }
 
 choice! {
     /// On what an EXPIRE depends. A key without an expiry counts as one that never expires.
     ExpireCondition {
         /// On nothing.
-        Always = 0,
+        Always = 0 "always",
         /// NX: the key has no expiry.
-        Unset = 1,
+        Unset = 1 "nx",
         /// XX: the key has one.
-        Set = 2,
+        Set = 2 "xx",
         /// GT: the new one is later.
-        Later = 3,
+        Later = 3 "gt",
         /// LT: the new one is earlier.
-        Earlier = 4,
+        Earlier = 4 "lt",
         /// XX and GT.
-        SetAndLater = 5,
+        SetAndLater = 5 "xx+gt",
         /// XX and LT.
-        SetAndEarlier = 6,
+        SetAndEarlier = 6 "xx+lt",
     }
 }
 
@@ -499,13 +559,13 @@ choice! {
     /// How BITOP combines its sources.
     BitCombine {
         /// Bits that all have.
-        And = 0,
+        And = 0 "and",
         /// Bits that any has.
-        Or = 1,
+        Or = 1 "or",
         /// Bits that an odd number of them has.
-        Xor = 2,
+        Xor = 2 "xor",
         /// Bits that the one source does not have.
-        Not = 3,
+        Not = 3 "not",
     }
 }
 

@@ -229,6 +229,34 @@ impl FrameCodec {
         }
         Ok(frame)
     }
+
+    /// The offset of a frame's header behind `position` that says that the log was durable beyond
+    /// `position`, if `bytes`, a segment's, have one. `next_lsn` and `time` are those that a frame
+    /// at `position` would have at the least.
+    pub fn witness(
+        &self,
+        bytes: &[u8],
+        position: u64,
+        next_lsn: Lsn,
+        time: Timestamp,
+    ) -> Option<u64> {
+        // Behind the last frame there are zeros, which need not be looked at.
+        let end = bytes.iter().rposition(|byte| *byte != 0)? as u64;
+        let mut at = position + ALIGNMENT as u64;
+        while at <= end {
+            let rest = bytes.get(usize::try_from(at).ok()?..)?;
+            let is_witness = self.open_header(rest).is_ok_and(|(header, _)| {
+                // Further conditions than the checksum, since this looks at millions of places.
+                let behind = header.lsn >= next_lsn && header.time >= time;
+                behind && (position + 1..=at).contains(&header.synced)
+            });
+            if is_witness {
+                return Some(at);
+            }
+            at += ALIGNMENT as u64;
+        }
+        None
+    }
 }
 
 impl Frame<'_> {

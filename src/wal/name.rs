@@ -10,6 +10,7 @@
 //! | `wal_file.00000000000000000042.snapshot` | what all operations before this position left; sorts before the segment that begins there |
 //! | `wal_file.00000000000000000042.snapshot.new` | a snapshot being written; worthless after a crash |
 //! | `wal_file.lock` | held by the server that uses the log |
+//! | `wal_file.import-unfinished.*` | the same files, of a log that is being imported; worthless after a crash |
 
 use std::ffi::OsStr;
 use std::io;
@@ -23,6 +24,7 @@ const NEW: &str = "segment.new";
 const TORN: &str = "torn-";
 const SNAPSHOT: &str = "snapshot";
 const NEW_SNAPSHOT: &str = "snapshot.new";
+const STAGING: &str = "import-unfinished";
 /// Enough for any `u64`, so that names of equal length sort as their numbers do.
 const DIGITS: usize = 20;
 
@@ -91,6 +93,12 @@ impl LogName {
     /// The path as given: nothing of ours lies there, but the original's text log would.
     pub fn bare(&self) -> PathBuf {
         self.dir.join(&self.stem)
+    }
+
+    /// The path of the log that an import writes before it is given this one's name. Its files are
+    /// none of this log's.
+    pub fn staging(&self) -> PathBuf {
+        self.join(STAGING)
     }
 
     /// The lock file.
@@ -212,6 +220,7 @@ mod tests {
             "wal_file.00000000000000000001.torn-17",
             "wal_file2.00000000000000000001.segment",
             "other.00000000000000000001.segment",
+            "wal_file.import-unfinished.00000000000000000001.segment",
         ] {
             assert_eq!(log().parse(OsStr::new(name)), None, "{name}");
         }

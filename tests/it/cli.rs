@@ -27,7 +27,7 @@ fn start_refused(dir: &Path, args: &[&str]) -> Output {
 
 /// Wants this exit code, nothing on stdout, and one line on stderr that holds all of `named`.
 #[track_caller]
-fn assert_refused(output: &Output, code: i32, named: &[&str]) {
+pub fn assert_refused(output: &Output, code: i32, named: &[&str]) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{stderr}");
     assert!(output.stdout.is_empty(), "{output:?}");
@@ -423,7 +423,7 @@ fn log_lines_in_json_are_one_object_each() {
 }
 
 /// What follows a JSON value that `text` begins with; `None` where there is none.
-fn json_value(text: &str) -> Option<&str> {
+pub fn json_value(text: &str) -> Option<&str> {
     match text.chars().next()? {
         '{' => json_object(text),
         '[' => json_list(text, '[', ']', json_value),
@@ -439,7 +439,7 @@ fn json_value(text: &str) -> Option<&str> {
     }
 }
 
-fn json_object(text: &str) -> Option<&str> {
+pub fn json_object(text: &str) -> Option<&str> {
     json_list(text, '{', '}', |member| {
         json_value(json_string(member)?.strip_prefix(':')?)
     })

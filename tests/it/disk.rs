@@ -4,7 +4,7 @@
 //! were synced. [`Disk::crash`] gives the disk that a power cut leaves: everything synced, and of
 //! each write that was not, what the [`Fate`] says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -74,7 +74,7 @@ struct State {
     next_file: u64,
     plan: Option<Plan>,
     calls: Vec<Call>,
-    locked: bool,
+    locked: BTreeSet<PathBuf>,
     sync_time: Duration,
 }
 
@@ -288,22 +288,22 @@ impl Fs for Disk {
         Ok(u64::MAX)
     }
 
-    fn lock(&self, _: &Path) -> Result<Box<dyn Lock>, LockError> {
-        if std::mem::replace(&mut self.state().locked, true) {
+    fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
+        if !self.state().locked.insert(path.to_path_buf()) {
             return Err(LockError::Held { holder: None });
         }
-        Ok(Box::new(DiskLock(self.clone())))
+        Ok(Box::new(DiskLock(self.clone(), path.to_path_buf())))
     }
 }
 
 #[derive(Debug)]
-struct DiskLock(Disk);
+struct DiskLock(Disk, PathBuf);
 
 impl Lock for DiskLock {}
 
 impl Drop for DiskLock {
     fn drop(&mut self) {
-        self.0.state().locked = false;
+        self.0.state().locked.remove(&self.1);
     }
 }
 

@@ -50,7 +50,10 @@ fn no_segment_is_a_new_log() {
 fn a_foreign_file_where_the_log_would_begin_is_refused() {
     let disk = Disk::default();
     disk.put("dir/wal_file".as_ref(), b"3SET5hello5world\n".to_vec());
-    assert!(matches!(refused(&disk), RecoveryError::NotALog { .. }));
+    let error = refused(&disk);
+    assert!(matches!(error, RecoveryError::NotALog { .. }));
+    let command = "`postres log import dir/wal_file -wal dir/wal_file`";
+    assert!(error.to_string().contains(command), "{error}");
 }
 
 #[test]

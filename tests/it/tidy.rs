@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "server",
         &["command", "engine", "metrics", "protocol", "store", "time"],
     ),
+    ("tools", &["command", "time", "wal"]),
     ("config", &["engine", "wal"]),
 ];
 

@@ -34,7 +34,12 @@ pub enum RecoveryError {
         source: io::Error,
     },
     /// Something else lies where the log would begin.
-    #[error("{} is a file that this postres did not write (a log of post-go-res?), and starting an empty log over it would hide it: move it away, or choose another -wal", path.display())]
+    #[error(
+        "{0} is a file that this postres did not write, and starting an empty log over it would hide it: \
+         if it is a log of post-go-res, `postres log import {0} -wal {0}` takes it over; if not, move it away, \
+         or choose another -wal",
+        path.display()
+    )]
     NotALog {
         /// The file.
         path: PathBuf,
