@@ -1,7 +1,7 @@
 //! The end-to-end benchmark: postres over the network, against Valkey and a naive baseline.
 //!
 //! `cargo bench --bench end_to_end -- [--rounds N] [--seconds S] [--case SUBSTRING] [--list]
-//! [--without-valkey] [--without-redis-benchmark] [--beside PROGRAM] [--json FILE]`
+//! [--large [MILLIONS]] [--only-large] [--without-valkey] [--without-redis-benchmark] [--beside PROGRAM] [--json FILE]`
 //!
 //! Each case measures its contestants in turns, several rounds of it, so that whatever else the
 //! machine does falls on all of them, and compares figures of the same round. What comes out is
@@ -35,13 +35,14 @@ use end_to_end::sample::Sample;
 use end_to_end::server::{Contestant, Lab, Server};
 use end_to_end::slow_sync::SlowSync;
 use end_to_end::wire::Kind;
-use end_to_end::{generator, json, machine, naive, peers, redis_benchmark, valkey};
+use end_to_end::{generator, json, large, machine, naive, peers, redis_benchmark, valkey};
 
 mod end_to_end {
     pub(crate) mod ask;
     pub(crate) mod cases;
     pub(crate) mod generator;
     pub(crate) mod json;
+    pub(crate) mod large;
     pub(crate) mod load;
     pub(crate) mod machine;
     pub(crate) mod naive;
@@ -79,7 +80,10 @@ fn run() -> Result<()> {
         return Ok(());
     }
     let options = Options::parse();
-    let cases = choose_cases(&options)?;
+    let mut cases = choose_cases(&options)?;
+    if options.only_large {
+        cases.clear();
+    }
     let mut output = std::io::stdout().lock();
     if options.list {
         for case in &cases {
@@ -104,7 +108,13 @@ fn run() -> Result<()> {
     for (name, value) in &about {
         writeln!(output, "- {name}: {value}")?;
     }
-    write!(output, "{}", report::markdown(&reports))?;
+    if !reports.is_empty() {
+        write!(output, "{}", report::markdown(&reports))?;
+    }
+    if let Some(millions) = options.large {
+        let keys = millions.saturating_mul(1_000_000);
+        write!(output, "{}", large::measure(&lab, keys, &options)?)?;
+    }
     Ok(())
 }
 

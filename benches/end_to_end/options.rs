@@ -37,6 +37,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) beside: Option<PathBuf>,
 
+    /// Also measure recovery and compaction with this many million keys, which takes minutes
+    #[arg(long, value_name = "MILLIONS", num_args = 0..=1, default_missing_value = "5", value_parser = value_parser!(u32).range(1..=100))]
+    pub(crate) large: Option<u32>,
+
+    /// Measure nothing else
+    #[arg(long, requires = "large")]
+    pub(crate) only_large: bool,
+
     /// Also write every measurement to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,

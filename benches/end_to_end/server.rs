@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,7 +91,7 @@ pub(crate) struct Server {
     contestant: Contestant,
     child: Child,
     address: SocketAddr,
-    folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Server {
@@ -103,6 +104,16 @@ impl Server {
         let folder = tempfile::Builder::new()
             .prefix("bench-")
             .tempdir_in(&lab.scratch)?;
+        Self::start_in(contestant, lab, slow_sync, &Arc::new(folder))
+    }
+
+    /// The same over what an earlier server left in its folder.
+    pub(crate) fn start_in(
+        contestant: Contestant,
+        lab: &Lab,
+        slow_sync: Option<&SlowSync>,
+        folder: &Arc<TempDir>,
+    ) -> Result<Self> {
         let port = free_port()?;
         let mut command = command(contestant, lab, folder.path(), port)?;
         if let Some(slow_sync) = slow_sync {
@@ -120,11 +131,21 @@ impl Server {
             contestant,
             child,
             address,
-            folder,
+            folder: Arc::clone(folder),
         };
         let ready = server.wait_until_ready();
         ready.map_err(|error| server.account("did not start", &error))?;
         Ok(server)
+    }
+
+    /// The folder that its files are in, which lasts as long as anybody holds it.
+    pub(crate) fn folder(&self) -> Arc<TempDir> {
+        Arc::clone(&self.folder)
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where it listens.
@@ -181,7 +202,7 @@ impl Server {
                 bail!("it ended with {status}");
             }
             if self.contestant.is_valkey() {
-                if TcpStream::connect(self.address).is_ok() {
+                if TcpStream::connect(self.address).is_ok() && self.has_loaded()? {
                     return self.check_identity();
                 }
             } else if let Some(address) = self.announced_address()? {
@@ -191,6 +212,12 @@ impl Server {
             thread::sleep(LOOK);
         }
         bail!("it did not listen within {START:?}")
+    }
+
+    /// Whether it has read its files.
+    fn has_loaded(&self) -> Result<bool> {
+        let info = ask(self.address, &["INFO", "persistence"])?;
+        Ok(info.lines().any(|line| line == "loading:0"))
     }
 
     /// Makes sure that whoever listens on the port that was free is the process that was started.
@@ -294,6 +321,8 @@ fn postres(program: &Path, fsync: &str, folder: &Path) -> Command {
     let mut command = Command::new(program);
     command.args(["-port", "0", "-bind", "127.0.0.1", "-fsync", fsync, "-wal"]);
     command.arg(folder.join("wal_file"));
+    // As with Valkey: compacting in the midst of a measurement is a case of its own.
+    command.env("POSTRES_COMPACT_PERCENT", "0");
     command
 }
 
