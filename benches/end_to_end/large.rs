@@ -152,7 +152,11 @@ fn measure_start(
         let first = *contestant == start.postres;
         let ratio = ratios.flatten().filter(|_| first);
         let verdict = ratio.map(|ratio| {
-            let met = if ratio.median >= FASTER { "met" } else { "missed" };
+            let met = if ratio.median >= FASTER {
+                "met"
+            } else {
+                "missed"
+            };
             format!("{FASTER} times as fast: {met}")
         });
         rows.push(vec![
@@ -179,7 +183,10 @@ fn wait_for_snapshot(server: &Server) -> Result<()> {
     // It is on its way, or done, once it was acknowledged; a moment lets it show.
     thread::sleep(Duration::from_millis(200));
     while is_running(server)? {
-        ensure!(begun.elapsed() < PATIENCE, "no snapshot within {PATIENCE:?}");
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "no snapshot within {PATIENCE:?}"
+        );
         thread::sleep(Duration::from_millis(50));
     }
     let info = ask(server.address(), &["INFO", "persistence"])?;
@@ -238,7 +245,9 @@ fn measure_compaction(
                 rates.push(run(options.seconds)?);
             }
             let duration = watch.end();
-            watching.join().map_err(|_| anyhow::anyhow!("the watch panicked"))?;
+            watching
+                .join()
+                .map_err(|_| anyhow::anyhow!("the watch panicked"))?;
             let rate = rates.iter().map(|(rate, _)| rate).sum::<f64>() / rates.len() as f64;
             let tail = rates.iter().map(|(_, tail)| *tail).fold(0.0, f64::max);
             Ok::<_, anyhow::Error>(((rate, tail), duration))

@@ -9,8 +9,11 @@ use super::entry::Entry;
 use super::table::{self, HashSeed, TABLES, Tables};
 use crate::time::Timestamp;
 
-/// A map behind one lock. [`super::ShardedMap`] is many of these.
+/// A map behind one lock. [`super::ShardedMap`] is many of these, side by side: aligned so that no
+/// two have their locks and counts in one line of the cache, or the two that processors fetch
+/// together, where those who use one would slow down those who use the other.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct HashMap {
     tables: RwLock<Tables>,
     table_count: usize,

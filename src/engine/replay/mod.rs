@@ -117,7 +117,8 @@ impl Replay for Replayer<'_> {
         if self.workers.count() == 0 {
             return self.settle();
         }
-        self.workers.run(std::mem::take(&mut self.run));
+        let run = std::mem::replace(&mut self.run, Run::with_capacity(2 * self.run_bytes));
+        self.workers.run(run);
         Ok(())
     }
 

@@ -25,6 +25,16 @@ struct Step {
 }
 
 impl Run {
+    /// With room for so many bytes.
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        /// Most operations are longer.
+        const SHORT: usize = 32;
+        Self {
+            bytes: Vec::with_capacity(bytes),
+            steps: Vec::with_capacity(bytes / SHORT),
+        }
+    }
+
     /// Adds an operation that is known to be readable, and whose only key is in this lane.
     pub(super) fn push(&mut self, lsn: Lsn, time: Timestamp, bytes: &[u8], lane: usize) {
         self.bytes.extend_from_slice(bytes);
