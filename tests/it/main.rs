@@ -28,6 +28,7 @@ mod history;
 mod isolation;
 mod large;
 mod linearizable;
+mod loading;
 mod operators;
 mod pipelines;
 mod protocol;

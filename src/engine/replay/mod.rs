@@ -148,3 +148,103 @@ impl Replay for Replayer<'_> {
 
 /// Room is made at once for no more keys than this, whatever a file says.
 const MAX_PREPARED: usize = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::command::Record;
+    use crate::store::{self, InMemStore};
+
+    fn applier() -> (Arc<dyn InMemStore>, Applier) {
+        let store: Arc<dyn InMemStore> = store::with_shards(5, 0).into();
+        let applier = Applier::new(Arc::clone(&store), Arc::default(), Arc::default());
+        (store, applier)
+    }
+
+    fn contents(store: &dyn InMemStore) -> BTreeMap<Vec<u8>, Vec<u8>> {
+        let entries = (0..store.table_count()).flat_map(|index| store.table(index));
+        entries
+            .map(|entry| (entry.key().to_vec(), entry.value().to_vec()))
+            .collect()
+    }
+
+    fn recent(applier: &Applier) -> Record<'static> {
+        let [_, recent] = applier.freeze().records();
+        recent
+    }
+
+    fn encoded(operation: &Operation<'_>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        operation.encode(&mut bytes);
+        bytes
+    }
+
+    /// An operation on few keys, by number; now and then one that concerns several, or depends on
+    /// what was changed last.
+    fn operation(kind: u8, key: u8, position: u64) -> Vec<u8> {
+        let (name, other) = ([key], [key.wrapping_add(1)]);
+        let value: &[u8] = &name;
+        match kind {
+            0..8 => encoded(&Operation::Append {
+                key: &name,
+                value: value.into(),
+            }),
+            8..12 => encoded(&Operation::Del {
+                key: name.as_slice().into(),
+            }),
+            12 => encoded(&Operation::MSet {
+                pairs: vec![(&name, b"one"), (&other, b"two")],
+            }),
+            13 => encoded(&Operation::Rename {
+                from: &name,
+                to: &other,
+            }),
+            _ => {
+                let append = encoded(&Operation::Append {
+                    key: &name,
+                    value: b"x".as_slice().into(),
+                });
+                encoded(&Operation::Exec {
+                    base: position.saturating_sub(5),
+                    watched: vec![(&other, true)],
+                    operations: vec![&append],
+                })
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
+
+        #[test]
+        fn many_threads_make_of_a_log_what_one_makes_of_it(
+            steps in prop::collection::vec((0_u8..15, 0_u8..12), 0..600),
+            singles in 0_u8..15,
+            threads in 2_usize..4,
+            run_bytes in 1_usize..200,
+        ) {
+            let (serial_store, mut serial) = applier();
+            let (store, mut main) = applier();
+            let mut replayer = Replayer::new(&mut main, threads, &|_| ());
+            replayer.run_bytes = run_bytes;
+            for (position, (kind, key)) in (1..).zip(&steps) {
+                // So that there are long runs, too.
+                let bytes = operation((*kind).min(singles), *key, position);
+                let operation = Operation::decode(&bytes).unwrap();
+                let _ = serial.apply(&operation, position, Timestamp(position));
+                replayer.operation(Lsn(position), Timestamp(position), &bytes).unwrap();
+            }
+            replayer.end().unwrap();
+            drop(replayer);
+            prop_assert_eq!(contents(&*store), contents(&*serial_store));
+            prop_assert_eq!(recent(&main), recent(&serial));
+            prop_assert_eq!(main.freeze().position, serial.freeze().position);
+            prop_assert_eq!(main.time(), serial.time());
+        }
+    }
+}
