@@ -124,7 +124,7 @@ fn saving_writes_a_snapshot_removes_the_log_before_it_and_shows_in_info() {
         "ok"
     );
 
-    assert_eq!(client.request("BGSAVE"), "+OK Background saving started");
+    assert_eq!(client.request("BGSAVE"), "+Background saving started");
     assert!(eventually(|| field(
         &mut client,
         "log",
@@ -133,7 +133,7 @@ fn saving_writes_a_snapshot_removes_the_log_before_it_and_shows_in_info() {
     assert!(
         client
             .request("BGREWRITEAOF")
-            .starts_with("+OK Background append only")
+            .starts_with("+Background append only")
     );
     assert!(eventually(|| field(
         &mut client,
