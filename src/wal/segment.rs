@@ -211,6 +211,13 @@ impl SegmentMaker {
     }
 }
 
+/// Whether a segment's first frame was written, as far as its header's place can tell.
+pub(super) fn holds_frame(fs: &dyn Fs, path: &Path) -> io::Result<bool> {
+    let mut place = [0; frame::HEADER_LEN];
+    read_full_at(&*fs.open(path)?, &mut place, HEADER_LEN)?;
+    Ok(place != [0; frame::HEADER_LEN])
+}
+
 /// Reads a segment's file whole; a file longer than any segment is an error.
 pub fn read_segment(fs: &dyn Fs, path: &Path) -> io::Result<(Box<dyn FsFile>, Vec<u8>)> {
     let file = fs.open(path)?;

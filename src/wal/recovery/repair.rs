@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::error::{RecoveryError, io_error};
-use super::{Chain, Found, Start, retire};
+use super::{Chain, Found, Start};
 use crate::time::Timestamp;
 use crate::wal::Lsn;
 use crate::wal::fs::{Fs, write_all_at, write_zeros};
@@ -91,10 +91,14 @@ pub(super) fn mend(
     let snapshots = snapshots.filter(|&&next| next < start.next);
     let superfluous: Vec<PathBuf> = snapshots
         .map(|&next| name.snapshot(next))
-        .chain(
-            retire::superfluous(&found.files.segments, start.next).map(|base| name.segment(base)),
-        )
+        .chain(start.superfluous.iter().map(|&base| name.segment(base)))
         .collect();
+    if !superfluous.is_empty() {
+        // The server before this one may have died between giving the snapshot its name and syncing
+        // that. The name must be durable before anything is gone that it stands for.
+        fs.sync_dir(name.dir())
+            .map_err(|source| io_error("syncing", name.dir(), source))?;
+    }
     for path in removed.iter().chain(&superfluous) {
         fs.remove(path)
             .map_err(|source| io_error("removing", path, source))?;
