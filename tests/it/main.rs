@@ -35,4 +35,5 @@ mod reads;
 mod recovery;
 mod shutdown;
 mod tidy;
+mod torture;
 mod transactions;
