@@ -9,6 +9,7 @@ use crate::time::Timestamp;
 use crate::wal::Lsn;
 use crate::wal::fs::{Fs, write_all_at, write_zeros};
 use crate::wal::name::LogName;
+use crate::wal::sabotage;
 
 /// What recovery did, for the log line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,7 +94,7 @@ pub(super) fn mend(
         .map(|&next| name.snapshot(next))
         .chain(start.superfluous.iter().map(|&base| name.segment(base)))
         .collect();
-    if !superfluous.is_empty() {
+    if !superfluous.is_empty() && !sabotage::is("recovered-name-unsynced") {
         // The server before this one may have died between giving the snapshot its name and syncing
         // that. The name must be durable before anything is gone that it stands for.
         fs.sync_dir(name.dir())
@@ -150,7 +151,13 @@ fn secure(fs: &dyn Fs, name: &LogName, chain: &Chain) -> Result<(), RecoveryErro
     for chain in chain.before.as_deref().into_iter().chain([chain]) {
         let (from, bytes) = &chain.unproven;
         write_all_at(&*chain.file, bytes, *from)
-            .and_then(|()| chain.file.sync_data())
+            .and_then(|()| {
+                if sabotage::is("recovered-unsynced") {
+                    Ok(())
+                } else {
+                    chain.file.sync_data()
+                }
+            })
             .map_err(|source| io_error("making durable", &chain.path, source))?;
     }
     fs.sync_dir(name.dir())
@@ -195,5 +202,8 @@ fn zero_tail(chain: &Chain, full_len: u64) -> io::Result<()> {
         (chain.position + torn).min(full_len),
     )?;
     write_zeros(&*chain.file, chain.len.max(chain.position), full_len)?;
+    if sabotage::is("torn-tail-unsynced") {
+        return Ok(());
+    }
     chain.file.sync_data()
 }
