@@ -30,6 +30,16 @@ linearizability:
     CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo test --release \
         --locked --test it a_long_history -- --ignored --nocapture
 
+# A million states of crashed logs with snapshots, power cuts at every two calls; some minutes.
+# POSTRES_TEST_STATES and POSTRES_TEST_SEED change it.
+torture:
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo test --release \
+        --locked --test it a_million_states -- --ignored --nocapture
+
+# Breaks one promise of the log after the other, and sees that a test notices; names choose some.
+sabotage *names:
+    tests/sabotage/run {{ names }}
+
 # The documentation, private items too; a broken link is an error.
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked

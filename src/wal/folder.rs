@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::Lsn;
 use super::retire::{self, Retired};
+use super::sabotage;
 use super::segment::SegmentMaker;
 use super::snapshot::{SnapshotError, SnapshotHeader, SnapshotWriter};
 use super::writer::LogStatus;
@@ -37,6 +38,9 @@ impl LogFolder {
         time: Timestamp,
         keys: u64,
     ) -> Result<SnapshotWriter, SnapshotError> {
+        if sabotage::is("retired-early") {
+            let _ = self.retire(next);
+        }
         let header = SnapshotHeader {
             log_id: self.maker.log_id,
             next,

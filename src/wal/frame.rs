@@ -1,7 +1,7 @@
 //! Frames: the unit in which operations reach the disk. The layout is specified in
 //! [the module's doc](super); this file is the only one that writes or reads it.
 
-use super::Lsn;
+use super::{Lsn, sabotage};
 use crate::time::Timestamp;
 
 /// Bytes of a frame before its body.
@@ -217,7 +217,8 @@ impl FrameCodec {
         let padded = bytes
             .get(HEADER_LEN..header.frame_len())
             .ok_or(FrameError::ShortBody)?;
-        if crc32c::crc32c_append(self.seed, padded) != body_crc {
+        let good = crc32c::crc32c_append(self.seed, padded) == body_crc;
+        if !good && !sabotage::is("body-unchecked") {
             return Err(FrameError::BodyChecksum);
         }
         let frame = Frame {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::sabotage;
 use super::writer::{AppendError, LogWriter, Position};
 
 /// A group is written once it holds this many bytes, though more may wait: it bounds the writer's
@@ -254,10 +255,15 @@ impl<T> Drop for Borrowed<'_, T> {
         let mut waiting = self.shared.waiting.lock();
         match self.committer.take() {
             _ if std::thread::panicking() => waiting.lost = Some(Lost::Panicked),
-            Some(committer) => match committer.failure() {
-                Some(error) => waiting.lost = Some(Lost::Failed(error)),
-                None => waiting.idle = Some(committer),
-            },
+            Some(mut committer) => {
+                if sabotage::is("reply-before-sync") {
+                    let _ = committer.writer.sync();
+                }
+                match committer.failure() {
+                    Some(error) => waiting.lost = Some(Lost::Failed(error)),
+                    None => waiting.idle = Some(committer),
+                }
+            }
             None => {}
         }
         let unsynced = waiting
@@ -313,6 +319,9 @@ fn run<T>(shared: &Arc<Shared<T>>, mut deliver: impl FnMut(Group<T>)) -> Result<
                 outcome,
                 submissions,
             });
+            if sabotage::is("reply-before-sync") {
+                committer.writer.sync()?;
+            }
             if let Some(error) = committer.failure() {
                 return Err(error);
             }

@@ -69,6 +69,7 @@ pub mod header;
 pub mod name;
 pub mod recovery;
 pub mod retire;
+mod sabotage;
 pub mod segment;
 pub mod snapshot;
 pub mod writer;

@@ -5,7 +5,7 @@ use std::io;
 use super::Lsn;
 use super::fs::Fs;
 use super::name::LogName;
-use super::segment::Recycled;
+use super::segment::{self, Recycled};
 
 /// What was given back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,7 +36,8 @@ pub fn retire(
         fs.remove(&name.snapshot(old))?;
         retired.snapshots += 1;
     }
-    for base in superfluous(&files.segments, snapshot.min(active)) {
+    let from = snapshot.min(active);
+    for base in superfluous(fs, name, &files.segments, from, Some(active))? {
         let path = name.segment(base);
         if !recycled.offer(fs, &path, name.new_segment(base)) {
             fs.remove(&path)?;
@@ -47,11 +48,26 @@ pub fn retire(
     Ok(retired)
 }
 
-/// The segments that hold only operations before `from`: those whose successor begins there or
-/// before it. `segments` is sorted.
-pub(super) fn superfluous(segments: &[Lsn], from: Lsn) -> impl Iterator<Item = Lsn> {
-    let pairs = segments.iter().zip(segments.iter().skip(1));
-    pairs
-        .filter(move |(_, next)| **next <= from)
-        .map(|(base, _)| *base)
+/// The segments that hold only operations before `from`: those behind which the log went on in
+/// another one that begins there or before it. `segments` is sorted.
+///
+/// That a segment is there does not say that the log went on in it. When a change of segments fails,
+/// the new one stays behind, empty, and the log may go on in the old one, beyond where the new one
+/// begins. So it counts only if it is `active`, or holds a frame.
+pub(super) fn superfluous(
+    fs: &dyn Fs,
+    name: &LogName,
+    segments: &[Lsn],
+    from: Lsn,
+    active: Option<Lsn>,
+) -> io::Result<Vec<Lsn>> {
+    let up_to = segments.iter().take_while(|base| **base <= from);
+    let mut before: Vec<Lsn> = up_to.copied().collect();
+    while let Some(last) = before.pop() {
+        let decides = before.is_empty() || active == Some(last);
+        if decides || segment::holds_frame(fs, &name.segment(last))? {
+            break;
+        }
+    }
+    Ok(before)
 }

@@ -15,6 +15,7 @@ use super::frame::{self, FrameCodec};
 use super::fs::{Fs, FsFile, read_full_at, write_all_at, write_zeros};
 use super::header;
 use super::name::LogName;
+use super::sabotage;
 
 pub use super::header::{HEADER_LEN, HeaderError};
 
@@ -195,7 +196,11 @@ impl SegmentMaker {
     /// half of one that must also record new blocks.
     fn fill(&self, file: &dyn FsFile) -> io::Result<()> {
         const STEP: u64 = 4 << 20;
-        let mut at = 0;
+        let mut at = if sabotage::is("recycled-unzeroed") {
+            file.len()?
+        } else {
+            0
+        };
         while at < self.capacity {
             let end = self.capacity.min(at + STEP);
             write_zeros(file, at, end)?;
@@ -213,7 +218,11 @@ impl SegmentMaker {
         let header = SegmentHeader {
             log_id: self.log_id,
             base,
-            salt: (self.entropy)(),
+            salt: if sabotage::is("recycled-unsalted") {
+                1
+            } else {
+                (self.entropy)()
+            },
             capacity: self.capacity,
         };
         let Prepared { file, path } = prepared;
@@ -221,7 +230,13 @@ impl SegmentMaker {
         file.sync_data()?;
         let named = self.name.segment(base);
         self.fs.rename(&path, &named)?;
-        if let Err(error) = self.fs.sync_dir(self.name.dir()) {
+        let skipped = sabotage::is("segment-name-unsynced");
+        let synced = if skipped {
+            Ok(())
+        } else {
+            self.fs.sync_dir(self.name.dir())
+        };
+        if let Err(error) = synced {
             // Best effort: an empty segment that nothing follows is removed at the next start.
             let _ = self.fs.remove(&named);
             return Err(error);
@@ -232,6 +247,13 @@ impl SegmentMaker {
             position: HEADER_LEN,
         })
     }
+}
+
+/// Whether a segment's first frame was written, as far as its header's place can tell.
+pub(super) fn holds_frame(fs: &dyn Fs, path: &Path) -> io::Result<bool> {
+    let mut place = [0; frame::HEADER_LEN];
+    read_full_at(&*fs.open(path)?, &mut place, HEADER_LEN)?;
+    Ok(place != [0; frame::HEADER_LEN] || sabotage::is("empty-segment-counts"))
 }
 
 /// Reads a segment's file whole; a file longer than any segment is an error.

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use super::frame::{self, FrameHeader, FrameKind, MAX_BODY_LEN};
 use super::fs::{Lock, write_all_at, write_zeros};
 use super::segment::{Prepared, Segment, SegmentMaker};
-use super::{LogFolder, LogOptions, Lsn, SyncPolicy};
+use super::{LogFolder, LogOptions, Lsn, SyncPolicy, sabotage};
 use crate::time::{Clock, Timestamp};
 
 /// How long `everysec` leaves a frame without a sync.
@@ -226,7 +226,8 @@ impl LogWriter {
             time: self.time,
         };
         self.write_frame(FrameKind::Operations, count)?;
-        if self.policy == SyncPolicy::Always {
+        let skipped = sabotage::is("frame-unsynced") || sabotage::is("reply-before-sync");
+        if self.policy == SyncPolicy::Always && !skipped {
             self.sync()?;
         }
         self.prepare_spare();
@@ -344,7 +345,12 @@ impl LogWriter {
                 cause: Arc::new(error),
             });
         }
-        let synced = self.segment.file.sync_data();
+        let skipped = sabotage::is("cut-back-unsynced");
+        let synced = if skipped {
+            Ok(())
+        } else {
+            self.segment.file.sync_data()
+        };
         synced.map_err(|error| self.fail("syncing", error))?;
         self.synced = position;
         self.trouble = None;
@@ -386,9 +392,13 @@ impl LogWriter {
         })?;
         let body = std::mem::take(&mut self.buffer);
         self.clear_body();
-        let sealed = self
-            .write_frame(FrameKind::Seal, 0)
-            .and_then(|()| self.sync());
+        let sealed = self.write_frame(FrameKind::Seal, 0).and_then(|()| {
+            if sabotage::is("seal-unsynced") {
+                Ok(())
+            } else {
+                self.sync()
+            }
+        });
         self.buffer = body;
         // Without a seal the new segment stays behind, empty, until the next attempt replaces it
         // or a restart removes it. It must not be removed here: the seal may be on the disk.

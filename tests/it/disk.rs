@@ -1,8 +1,10 @@
 //! A disk in memory under the log's file trait, which fails, tears, stalls and forgets as told.
 //!
-//! It keeps for every file what was written and what was synced, and for the folder which names
-//! were synced. [`Disk::crash`] gives the disk that a power cut leaves: everything synced, and of
-//! each write that was not, what the [`Fate`] says.
+//! It keeps for every file what was synced and each change since, and for the folder the same of
+//! its names. [`Disk::crash`] gives the disk that a power cut leaves: everything synced, and of
+//! each write that was not, what the [`Fate`] says. [`Disk::after`] is for those who choose more
+//! closely: the [`Survival`] says it of each change for itself, names included. A copy of a disk
+//! ([`Disk::image`]) shares the files' bytes until one of the two changes them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -12,6 +14,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use postres::wal::fs::{Fs, FsFile, Lock, LockError};
+
+mod power;
+
+use power::apply;
+pub use power::{Part, Pending, Survival};
 
 /// What is done to a disk, as a fault plan sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +43,8 @@ pub enum Fault {
     FailHalfway(i32),
     /// Writes all of it, and fails with this code nevertheless.
     FailAfterAll(i32),
+    /// Writes all of it, a bit of the byte in the middle flipped, and says nothing.
+    Garble,
 }
 
 pub const EIO: i32 = 5;
@@ -56,26 +65,118 @@ pub enum Fate {
     OnlyFirst,
 }
 
-#[derive(Debug, Clone, Default)]
-struct Content {
-    now: Vec<u8>,
-    synced: Vec<u8>,
-    /// Offset and bytes of each write since the last sync.
-    unsynced: Vec<(usize, Vec<u8>)>,
+/// A change of a file that is not synced.
+#[derive(Debug, Clone)]
+enum Change {
+    Write { offset: usize, bytes: Arc<[u8]> },
+    SetLen(usize),
 }
 
+#[derive(Debug, Clone, Default)]
+struct Content {
+    now: Arc<Vec<u8>>,
+    synced: Arc<Vec<u8>>,
+    /// In order, since the last sync.
+    unsynced: Vec<Change>,
+}
+
+impl Content {
+    fn synced(bytes: Vec<u8>) -> Self {
+        let now = Arc::new(bytes);
+        Self {
+            synced: Arc::clone(&now),
+            now,
+            unsynced: Vec::new(),
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        apply(&change, &Part::Kept, Arc::make_mut(&mut self.now));
+        self.unsynced.push(change);
+    }
+}
+
+/// A change of a name that is not synced.
+#[derive(Debug, Clone)]
+enum NameChange {
+    Create {
+        path: Arc<Path>,
+        id: u64,
+    },
+    Rename {
+        from: Arc<Path>,
+        to: Arc<Path>,
+        id: u64,
+    },
+    Remove {
+        path: Arc<Path>,
+        id: u64,
+    },
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut Names) {
+        let mut vanish = |path: &Arc<Path>, id| {
+            if names.get(path) == Some(id) {
+                names.remove(path);
+            }
+        };
+        match self {
+            Self::Create { path, id } => {
+                names.insert(Arc::clone(path), *id);
+            }
+            Self::Rename { from, to, id } => {
+                vanish(from, id);
+                names.insert(Arc::clone(to), *id);
+            }
+            Self::Remove { path, id } => vanish(path, id),
+        }
+    }
+}
+
+type Names = BTreeMap<Arc<Path>, u64>;
 type Plan = Box<dyn FnMut(Call, &Path) -> Option<Fault> + Send>;
+type Watch = Box<dyn FnMut(Call, &Path, Disk) + Send>;
 
 #[derive(Default)]
 struct State {
     files: BTreeMap<u64, Content>,
-    names: BTreeMap<PathBuf, u64>,
-    synced_names: BTreeMap<PathBuf, u64>,
+    names: Names,
+    synced_names: Names,
+    /// In order, since the folder's last sync.
+    unsynced_names: Vec<NameChange>,
     next_file: u64,
     plan: Option<Plan>,
+    watch: Option<Watch>,
     calls: Vec<Call>,
     locked: BTreeSet<PathBuf>,
     sync_time: Duration,
+}
+
+impl State {
+    fn image(&self) -> Self {
+        Self {
+            files: self.files.clone(),
+            names: self.names.clone(),
+            synced_names: self.synced_names.clone(),
+            unsynced_names: self.unsynced_names.clone(),
+            next_file: self.next_file,
+            ..Self::default()
+        }
+    }
+
+    fn change_names(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.unsynced_names.push(change);
+    }
+
+    fn put(&mut self, path: Arc<Path>, content: Content) {
+        let id = self.next_file;
+        self.next_file += 1;
+        self.files.insert(id, content);
+        self.names.insert(Arc::clone(&path), id);
+        self.synced_names.insert(path, id);
+    }
 }
 
 /// The disk. Clones are the same one.
@@ -93,9 +194,24 @@ impl Disk {
         self.0.lock().unwrap()
     }
 
+    fn of(state: State) -> Self {
+        Self(Arc::new(Mutex::new(state)))
+    }
+
     /// From now on every call is first shown to `plan`.
     pub fn plan(&self, plan: impl FnMut(Call, &Path) -> Option<Fault> + Send + 'static) {
         self.state().plan = Some(Box::new(plan));
+    }
+
+    /// From now on `watch` gets to see the disk as it is right before each call. It may use the
+    /// disk: its own calls are not shown to it.
+    pub fn watch(&self, watch: impl FnMut(Call, &Path, Self) + Send + 'static) {
+        self.state().watch = Some(Box::new(watch));
+    }
+
+    /// From now on nothing is watched.
+    pub fn unwatch(&self) {
+        self.state().watch = None;
     }
 
     /// From now on nothing fails.
@@ -117,37 +233,35 @@ impl Disk {
             .count()
     }
 
+    /// The disk as it is, with all that is synced and all that is not: what the process that is
+    /// started after this one was killed finds.
+    pub fn image(&self) -> Self {
+        Self::of(self.state().image())
+    }
+
     /// The disk as a power cut would leave it now.
     pub fn crash(&self, fate: Fate) -> Self {
         let state = self.state();
         let mut after = State::default();
         for (path, id) in &state.synced_names {
             let content = &state.files[id];
-            let mut bytes = content.synced.clone();
+            let mut bytes = content.synced.to_vec();
             let last = content.unsynced.len().saturating_sub(1);
-            for (n, (offset, written)) in content.unsynced.iter().enumerate() {
-                let kept = match fate {
-                    Fate::Kept => written.len(),
-                    Fate::Lost => 0,
-                    Fate::Torn(len) if n == last => len.min(written.len()),
-                    Fate::Torn(_) => written.len(),
-                    Fate::OnlyLast if n == last => written.len(),
-                    Fate::OnlyFirst if n == 0 => written.len(),
-                    Fate::OnlyLast | Fate::OnlyFirst => 0,
+            for (n, change) in content.unsynced.iter().enumerate() {
+                let part = match fate {
+                    Fate::Kept => Part::Kept,
+                    Fate::Lost => Part::Lost,
+                    Fate::Torn(len) if n == last => Part::First(len),
+                    Fate::Torn(_) => Part::Kept,
+                    Fate::OnlyLast if n == last => Part::Kept,
+                    Fate::OnlyFirst if n == 0 => Part::Kept,
+                    Fate::OnlyLast | Fate::OnlyFirst => Part::Lost,
                 };
-                put(&mut bytes, *offset, &written[..kept]);
+                apply(change, &part, &mut bytes);
             }
-            let content = Content {
-                now: bytes.clone(),
-                synced: bytes,
-                unsynced: Vec::new(),
-            };
-            after.files.insert(after.next_file, content);
-            after.names.insert(path.clone(), after.next_file);
-            after.next_file += 1;
+            after.put(Arc::clone(path), Content::synced(bytes));
         }
-        after.synced_names = after.names.clone();
-        Self(Arc::new(Mutex::new(after)))
+        Self::of(after)
     }
 
     /// A copy of the disk as it is, all of it synced.
@@ -165,23 +279,13 @@ impl Disk {
         state
             .names
             .iter()
-            .map(|(path, id)| (path.clone(), state.files[id].now.clone()))
+            .map(|(path, id)| (path.to_path_buf(), state.files[id].now.to_vec()))
             .collect()
     }
 
     /// Puts a file there, synced.
     pub fn put(&self, path: &Path, bytes: Vec<u8>) {
-        let mut state = self.state();
-        let id = state.next_file;
-        state.next_file += 1;
-        let content = Content {
-            now: bytes.clone(),
-            synced: bytes,
-            unsynced: Vec::new(),
-        };
-        state.files.insert(id, content);
-        state.names.insert(path.to_path_buf(), id);
-        state.synced_names.insert(path.to_path_buf(), id);
+        self.state().put(path.into(), Content::synced(bytes));
     }
 
     /// Takes a file away.
@@ -189,10 +293,15 @@ impl Disk {
         let mut state = self.state();
         state.synced_names.remove(path);
         let id = state.names.remove(path).expect("the file is there");
-        state.files[&id].now.clone()
+        state.files[&id].now.to_vec()
     }
 
     fn call(&self, call: Call, path: &Path) -> io::Result<Option<Fault>> {
+        let watch = self.state().watch.take();
+        if let Some(mut watch) = watch {
+            watch(call, path, self.image());
+            self.state().watch.get_or_insert(watch);
+        }
         let mut state = self.state();
         state.calls.push(call);
         let fault = state.plan.as_mut().and_then(|plan| plan(call, path));
@@ -200,13 +309,6 @@ impl Disk {
             Some(Fault::Fail(code)) => Err(io::Error::from_raw_os_error(code)),
             fault => Ok(fault),
         }
-    }
-}
-
-fn put(bytes: &mut Vec<u8>, offset: usize, written: &[u8]) {
-    if !written.is_empty() {
-        bytes.resize(bytes.len().max(offset + written.len()), 0);
-        bytes[offset..offset + written.len()].copy_from_slice(written);
     }
 }
 
@@ -249,10 +351,17 @@ impl Fs for Disk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
         self.call(Call::Create, path)?;
         let mut state = self.state();
-        let id = state.next_file;
-        state.next_file += 1;
-        state.files.insert(id, Content::default());
-        state.names.insert(path.to_path_buf(), id);
+        let there = state.names.get(path).copied();
+        let id = there.unwrap_or(state.next_file);
+        match state.files.get_mut(&id).filter(|_| there.is_some()) {
+            Some(content) => content.change(Change::SetLen(0)),
+            None => {
+                state.next_file += 1;
+                state.files.insert(id, Content::default());
+                let path = path.into();
+                state.change_names(NameChange::Create { path, id });
+            }
+        }
         Ok(Box::new(DiskFile {
             disk: self.clone(),
             id,
@@ -263,24 +372,26 @@ impl Fs for Disk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.call(Call::Rename, to)?;
         let mut state = self.state();
-        let id = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
-        state.names.insert(to.to_path_buf(), id);
+        let id = *state.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        let (from, to) = (from.into(), to.into());
+        state.change_names(NameChange::Rename { from, to, id });
         Ok(())
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.call(Call::Remove, path)?;
-        self.state()
-            .names
-            .remove(path)
-            .map(drop)
-            .ok_or(io::ErrorKind::NotFound.into())
+        let mut state = self.state();
+        let id = *state.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        let path = path.into();
+        state.change_names(NameChange::Remove { path, id });
+        Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.call(Call::SyncDir, dir)?;
         let mut state = self.state();
         state.synced_names = state.names.clone();
+        state.unsynced_names.clear();
         Ok(())
     }
 
@@ -332,12 +443,16 @@ impl FsFile for DiskFile {
             Some(Fault::Short | Fault::FailHalfway(_)) => bytes.len().div_ceil(2),
             _ => bytes.len(),
         };
+        let mut written = bytes[..len].to_vec();
+        if fault == Some(Fault::Garble) {
+            written[len / 2] ^= 1;
+        }
         let mut state = self.disk.state();
         let content = state.files.get_mut(&self.id).unwrap();
-        put(&mut content.now, offset as usize, &bytes[..len]);
-        content
-            .unsynced
-            .push((offset as usize, bytes[..len].to_vec()));
+        content.change(Change::Write {
+            offset: offset as usize,
+            bytes: written.into(),
+        });
         match fault {
             Some(Fault::FailHalfway(code) | Fault::FailAfterAll(code)) => {
                 Err(io::Error::from_raw_os_error(code))
@@ -350,15 +465,7 @@ impl FsFile for DiskFile {
         self.disk.call(Call::SetLen, &self.path)?;
         let mut state = self.disk.state();
         let content = state.files.get_mut(&self.id).unwrap();
-        content.now.resize(len as usize, 0);
-        // A new length is taken to reach the disk at once, which is no harder on the log.
-        content.synced.resize(len as usize, 0);
-        content
-            .unsynced
-            .retain(|(offset, _)| *offset < len as usize);
-        for (offset, written) in &mut content.unsynced {
-            written.truncate(len as usize - *offset);
-        }
+        content.change(Change::SetLen(len as usize));
         Ok(())
     }
 
@@ -368,11 +475,13 @@ impl FsFile for DiskFile {
 
     fn sync_data(&self) -> io::Result<()> {
         let time = self.disk.state().sync_time;
-        std::thread::sleep(time);
+        if !time.is_zero() {
+            std::thread::sleep(time);
+        }
         self.disk.call(Call::SyncData, &self.path)?;
         let mut state = self.disk.state();
         let content = state.files.get_mut(&self.id).unwrap();
-        content.synced = content.now.clone();
+        content.synced = Arc::clone(&content.now);
         content.unsynced.clear();
         Ok(())
     }

@@ -20,7 +20,7 @@ mod check;
 mod damage;
 mod load;
 mod model;
-mod random;
+pub mod random;
 mod stand_in;
 mod wire;
 

@@ -37,4 +37,5 @@ mod recovery;
 mod shutdown;
 mod tidy;
 mod tools;
+mod torture;
 mod transactions;

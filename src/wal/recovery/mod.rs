@@ -12,7 +12,7 @@
 //! | no segment, no snapshot | a new log |
 //! | a file at the bare path, and neither | refuse: it is not a log of this format |
 //! | a segment or a snapshot that was not finished (`.new`) | removed: it held nothing that is not elsewhere |
-//! | a whole snapshot | the state begins with it; snapshots before it, and segments that hold only operations before s, are removed unread: it made them superfluous |
+//! | a whole snapshot | the state begins with it; snapshots before it, and segments behind which the log went on, at s or before it, in one that holds a frame, are removed unread: it made them superfluous |
 //! | a newer snapshot that is damaged, or whose header contradicts its name | reported and left where it is; the next older one is taken, or none, if the log then reaches as far as the damaged one |
 //! | the same, and the log does not reach back to an older one, or not as far as the damaged one | refuse |
 //! | a snapshot of a later version | refuse |

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::error::{RecoveryError, io_error};
-use super::{Chain, Found, Progress, Replay, Report, Start, retire};
+use super::{Chain, Found, Progress, Replay, Report, Start};
 use crate::time::Timestamp;
 use crate::wal::Lsn;
 use crate::wal::frame::{ALIGNMENT, Frame, FrameCodec, FrameError, FrameKind};
@@ -59,8 +59,8 @@ impl<'a> Reader<'a> {
     pub(super) fn read_all(&mut self, found: &Found) -> Result<(), RecoveryError> {
         self.progress.total = found.total_bytes.max(self.progress.done);
         let segments = found.files.segments.as_slice();
-        let superfluous = retire::superfluous(segments, self.start.next).count();
-        for &base in segments.iter().skip(superfluous) {
+        // They are the first ones.
+        for &base in segments.iter().skip(self.start.superfluous.len()) {
             let path = self.name.segment(base);
             let (file, bytes) = read_segment(self.fs, &path)
                 .map_err(|source| io_error("reading", &path, source))?;

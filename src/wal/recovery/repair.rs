@@ -4,11 +4,12 @@ use std::io;
 use std::path::PathBuf;
 
 use super::error::{RecoveryError, io_error};
-use super::{Chain, Found, Start, retire};
+use super::{Chain, Found, Start};
 use crate::time::Timestamp;
 use crate::wal::Lsn;
 use crate::wal::fs::{Fs, write_all_at, write_zeros};
 use crate::wal::name::LogName;
+use crate::wal::sabotage;
 
 /// What recovery did, for the log line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,10 +92,14 @@ pub(super) fn mend(
     let snapshots = snapshots.filter(|&&next| next < start.next);
     let superfluous: Vec<PathBuf> = snapshots
         .map(|&next| name.snapshot(next))
-        .chain(
-            retire::superfluous(&found.files.segments, start.next).map(|base| name.segment(base)),
-        )
+        .chain(start.superfluous.iter().map(|&base| name.segment(base)))
         .collect();
+    if !superfluous.is_empty() && !sabotage::is("recovered-name-unsynced") {
+        // The server before this one may have died between giving the snapshot its name and syncing
+        // that. The name must be durable before anything is gone that it stands for.
+        fs.sync_dir(name.dir())
+            .map_err(|source| io_error("syncing", name.dir(), source))?;
+    }
     for path in removed.iter().chain(&superfluous) {
         fs.remove(path)
             .map_err(|source| io_error("removing", path, source))?;
@@ -146,7 +151,13 @@ fn secure(fs: &dyn Fs, name: &LogName, chain: &Chain) -> Result<(), RecoveryErro
     for chain in chain.before.as_deref().into_iter().chain([chain]) {
         let (from, bytes) = &chain.unproven;
         write_all_at(&*chain.file, bytes, *from)
-            .and_then(|()| chain.file.sync_data())
+            .and_then(|()| {
+                if sabotage::is("recovered-unsynced") {
+                    Ok(())
+                } else {
+                    chain.file.sync_data()
+                }
+            })
             .map_err(|source| io_error("making durable", &chain.path, source))?;
     }
     fs.sync_dir(name.dir())
@@ -191,5 +202,8 @@ fn zero_tail(chain: &Chain, full_len: u64) -> io::Result<()> {
         (chain.position + torn).min(full_len),
     )?;
     write_zeros(&*chain.file, chain.len.max(chain.position), full_len)?;
+    if sabotage::is("torn-tail-unsynced") {
+        return Ok(());
+    }
     chain.file.sync_data()
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::{RecoveryError, io_error};
-use super::{Found, Progress, Repair, Replay};
+use super::{Found, Progress, Repair, Replay, retire};
 use crate::time::Timestamp;
 use crate::wal::Lsn;
 use crate::wal::fs::Fs;
@@ -28,6 +28,8 @@ pub(super) struct Start {
     /// Newer snapshots that are no good, the newest first: what each would have begun with, and
     /// what is wrong with it.
     pub(super) broken: Vec<(Lsn, SnapshotError)>,
+    /// Segments that hold only operations before `next`.
+    pub(super) superfluous: Vec<Lsn>,
 }
 
 impl Start {
@@ -46,10 +48,11 @@ impl Start {
             bytes: 0,
             records: 0,
             broken: Vec::new(),
+            superfluous: Vec::new(),
         };
         for &next in found.files.snapshots.iter().rev() {
             match start.load(fs, name, next, found, replay) {
-                Ok(()) => return Ok(start),
+                Ok(()) => break,
                 Err(Bad::Broken(error)) => {
                     replay.discard_snapshot();
                     start.broken.push((next, error));
@@ -57,6 +60,9 @@ impl Start {
                 Err(Bad::Refused(error)) => return Err(error),
             }
         }
+        let segments = &found.files.segments;
+        start.superfluous = retire::superfluous(fs, name, segments, start.next, None)
+            .map_err(|source| io_error("looking into the segments in", name.dir(), source))?;
         Ok(start)
     }
 
