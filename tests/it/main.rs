@@ -34,5 +34,6 @@ mod protocol;
 mod reads;
 mod recovery;
 mod shutdown;
+mod snapshots;
 mod tidy;
 mod transactions;

@@ -57,9 +57,11 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn read_all(&mut self, found: &Found) -> Result<(), RecoveryError> {
-        self.progress.total = found.total_bytes.max(self.progress.done);
         let segments = found.files.segments.as_slice();
         let superfluous = retire::superfluous(segments, self.start.next).count();
+        // The snapshot need not be the newest, whose length was counted on.
+        let to_read = found.segment_lens.iter().skip(superfluous);
+        self.progress.total = self.progress.done + to_read.sum::<u64>();
         for &base in segments.iter().skip(superfluous) {
             let path = self.name.segment(base);
             let (file, bytes) = read_segment(self.fs, &path)
