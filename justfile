@@ -30,6 +30,10 @@ linearizability:
     CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo test --release \
         --locked --test it a_long_history -- --ignored --nocapture
 
+# A thousand kills of a server that writes snapshots all the time; POSTRES_TEST_CRASHES changes it.
+crashes:
+    cargo test --locked --test it a_thousand_kills -- --ignored --nocapture
+
 # The documentation, private items too; a broken link is an error.
 docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked

@@ -27,13 +27,13 @@ use crate::support::requests::{Requests, Times, Words, interpreted, sent};
 use crate::support::server::contents_of;
 
 /// Where the clock of a history begins.
-const START: u64 = 1_700_000_000_000;
+pub const START: u64 = 1_700_000_000_000;
 
 /// Keys, values and expiries.
-type Contents = BTreeMap<Vec<u8>, (Vec<u8>, Option<u64>)>;
+pub type Contents = BTreeMap<Vec<u8>, (Vec<u8>, Option<u64>)>;
 
 /// What is there at this time.
-fn contents_at(store: &dyn InMemStore, time: Timestamp) -> Contents {
+pub fn contents_at(store: &dyn InMemStore, time: Timestamp) -> Contents {
     let entries = (0..store.table_count()).flat_map(|index| store.table(index));
     let live = entries.filter(|entry| entry.is_live(time));
     live.map(|entry| {
@@ -63,22 +63,22 @@ struct Exec {
 
 /// Batches that are submitted at the same time.
 #[derive(Debug, Clone)]
-struct Turn {
+pub struct Turn {
     /// By how much the clock moves before.
-    clock: i64,
+    pub clock: i64,
     batches: Vec<Vec<Part>>,
     /// Whether keys that have expired are swept behind them.
     sweep: bool,
 }
 
 #[derive(Debug, Clone)]
-struct History {
-    turns: Vec<Turn>,
-    policy: SyncPolicy,
-    shards: usize,
+pub struct History {
+    pub turns: Vec<Turn>,
+    pub policy: SyncPolicy,
+    pub shards: usize,
 }
 
-fn history() -> impl Strategy<Value = History> {
+pub fn history() -> impl Strategy<Value = History> {
     let key = || vec(0_u8..3, 0..3);
     let requests = Requests {
         key: key().boxed(),
@@ -264,7 +264,7 @@ fn live(disk: &Disk, history: &History) -> Lived {
     })
 }
 
-async fn take_turn(engine: &Arc<Engine>, turn: &Turn, replies: &mut BTreeMap<u64, Vec<u8>>) {
+pub async fn take_turn(engine: &Arc<Engine>, turn: &Turn, replies: &mut BTreeMap<u64, Vec<u8>>) {
     let before = engine.watches().applied();
     let built: Vec<_> = turn
         .batches
@@ -296,7 +296,7 @@ async fn take_turn(engine: &Arc<Engine>, turn: &Turn, replies: &mut BTreeMap<u64
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_time()

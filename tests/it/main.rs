@@ -34,6 +34,7 @@ mod protocol;
 mod reads;
 mod recovery;
 mod shutdown;
+mod snapshot_histories;
 mod snapshots;
 mod tidy;
 mod transactions;
