@@ -46,7 +46,7 @@ differential:
 clients *args:
     tests/clients/run {{ args }}
 
-# Made-up bytes for one decoder: resp, line, frame or operation.
+# Made-up bytes for one decoder: resp, line, frame, operation or snapshot.
 fuzz target seconds="60":
     fuzz/run {{ seconds }} {{ target }}
 
