@@ -24,6 +24,7 @@ mod docs;
 mod every_write;
 mod expiry;
 mod faults;
+mod full_disk;
 mod history;
 mod isolation;
 mod large;
