@@ -843,7 +843,7 @@ fn whatever_befalls_the_files_a_start_finds_everything_or_is_refused() {
         };
         let nothing = of_kind("segment").count() + of_kind("snapshot").count() == 0;
         // Where the last segment ends early, nobody can tell how far the log went; its snapshots can.
-        let last = of_kind("segment").last();
+        let last = of_kind("segment").next_back();
         let cut = last.is_some_and(|last| shortened.contains(last));
         match open(&disk) {
             Err(_) => {
