@@ -424,11 +424,16 @@ fn live_through_storm(shards: usize) -> (Disk, Contents, Timestamp, usize) {
         }
         let (mut kept, mut overlapped) = (BTreeMap::<PathBuf, Vec<u8>>::new(), 0);
         while !writers.is_empty() {
+            let before = engine.watches().applied();
             // What cannot be removed is no fault of the snapshot's.
             if let Err(error) = engine.snapshot().await {
                 assert!(error.contains("superfluous"), "{error}");
             }
             let last = engine.compaction_status().last.unwrap();
+            assert!(
+                last.next.0 > before,
+                "it holds what was there when it was asked for"
+            );
             overlapped += usize::from(engine.watches().applied() >= last.next.0);
             let files = disk.files().into_iter();
             kept.extend(files.filter(|(path, _)| path.extension().unwrap() == "snapshot"));
