@@ -1,4 +1,6 @@
-//! What the fuzz targets share: an input, and a decoder driven as a connection drives it.
+//! What the fuzz targets share: an input, a decoder driven as a connection drives it, and files.
+
+pub mod memory;
 
 use postres::protocol::{Decoder, Dialect, ProtocolError, RespVersion};
 

@@ -203,7 +203,8 @@ impl Compaction {
                 status.failed += 1;
             }
         }
-        drop(status);
+        // While nobody can look at the status: who finds no snapshot running, and waits from then
+        // on, is not told of this one.
         self.ended.send_modify(|ended| *ended += 1);
     }
 }
@@ -250,8 +251,14 @@ impl Engine {
     pub async fn snapshot(&self) -> Result<(), String> {
         let compaction = self.compaction().ok_or(CompactionError::NoLog);
         let compaction = compaction.map_err(|error| error.to_string())?;
-        let mut ended = compaction.ended.subscribe();
-        self.begin_snapshot().map_err(|error| error.to_string())?;
+        let mut ended = {
+            let status = compaction.status.lock();
+            if status.running_since.is_some() {
+                return Err(CompactionError::Busy.to_string());
+            }
+            compaction.ended.subscribe()
+        };
+        compaction.asked.notify_one();
         if ended.changed().await.is_err() {
             return Err(CompactionError::Stopping.to_string());
         }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::support::client::Client;
-use crate::support::process::{Server, segments};
+use crate::support::process::{Server, file_names, segments};
 
 const WRITERS: usize = 4;
 const KEYS: u64 = 24;
@@ -23,24 +23,93 @@ type Change = (String, Option<String>);
 
 #[test]
 fn kill_9_loses_nothing_that_was_acknowledged_or_seen() {
-    crash_again_and_again(8, &[]);
+    crash_again_and_again(8, &[], 0);
 }
 
 #[test]
 fn kill_9_loses_nothing_that_reached_the_system_even_where_syncs_are_rare() {
-    crash_again_and_again(4, &["-fsync", "everysec"]);
+    crash_again_and_again(4, &["-fsync", "everysec"], 0);
 }
 
-fn crash_again_and_again(rounds: u64, args: &[&str]) {
+/// Compacts again as soon as the log has grown by a hundredth of the last snapshot.
+const COMPACTS: &[&str] = &["-compact-mib", "0", "-compact-percent", "1"];
+
+/// Keys that nobody changes: a snapshot of them takes long enough for a kill to hit one.
+const STILL: usize = 6_000;
+
+#[test]
+fn kill_9_in_the_midst_of_a_snapshot_loses_nothing() {
+    snapshots_cut_short(20);
+}
+
+/// `just crashes`.
+#[test]
+#[ignore = "takes a quarter of an hour; POSTRES_TEST_CRASHES says how many kills"]
+fn a_thousand_kills_in_the_midst_of_snapshots_lose_nothing() {
+    let rounds = std::env::var("POSTRES_TEST_CRASHES").ok();
+    snapshots_cut_short(rounds.map_or(1000, |rounds| rounds.parse().expect("a number")));
+}
+
+fn snapshots_cut_short(rounds: u64) {
+    let Compactions {
+        finished,
+        cut_short,
+    } = crash_again_and_again(rounds, COMPACTS, STILL);
+    println!(
+        "{rounds} kills: {cut_short} of them hit a snapshot; {finished} snapshots were finished"
+    );
+    assert!(
+        finished as u64 >= rounds,
+        "{finished} snapshots were finished"
+    );
+    assert!(cut_short as u64 * 5 >= rounds, "{cut_short} were cut short");
+}
+
+/// What became of the snapshots of a run.
+#[derive(Debug, Default)]
+struct Compactions {
+    finished: usize,
+    cut_short: usize,
+}
+
+impl Compactions {
+    /// Counts those of a server that was killed: what it had said, and what it left behind.
+    fn count(&mut self, said: &str, dir: &Path) {
+        let finished = said.matches("the snapshot is written, read back and found good");
+        self.finished += finished.count();
+        let files = file_names(dir);
+        let cut_short = files.iter().any(|name| name.ends_with(".snapshot.new"));
+        self.cut_short += usize::from(cut_short);
+    }
+}
+
+/// Gives a server these many keys that nobody changes.
+fn keep_still(client: &mut Client, keys: usize) {
+    for first in (0..keys).step_by(1000) {
+        let some = first..keys.min(first + 1000);
+        let sets = some.clone().map(|n| format!("SET still-{n} {n:0200}\n"));
+        client.send(sets.collect::<String>().as_bytes());
+        for _ in some {
+            assert_eq!(client.reply(), "+OK");
+        }
+    }
+}
+
+fn crash_again_and_again(rounds: u64, args: &[&str], still: usize) -> Compactions {
     let dir = tempfile::tempdir().unwrap();
+    let mut compactions = Compactions::default();
     let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ u64::from(std::process::id()));
     let mut states: Vec<State> = vec![State::new(); WRITERS];
     let (mut acknowledged, mut rounds_with_changes_in_flight) = (0, 0);
     let mut segments_seen = BTreeSet::new();
     for round in 0..rounds {
         let server = start(dir.path(), round, args);
+        if round == 0 {
+            keep_still(&mut server.connect(), still);
+        }
         let until_kill = Duration::from_millis(300 + random.below(600));
-        let histories = write_until_killed(server, round, until_kill, &mut random);
+        let (histories, said) = write_until_killed(server, round, until_kill, &mut random);
+        compactions.count(&said, dir.path());
         segments_seen.extend(segments(dir.path()));
 
         let server = start(dir.path(), round + 1, args);
@@ -55,12 +124,16 @@ fn crash_again_and_again(rounds: u64, args: &[&str]) {
             });
             *state = found;
         }
-        let keys: usize = states.iter().map(State::len).sum();
+        let keys = still + states.iter().map(State::len).sum::<usize>();
         assert_eq!(
             client.request("DBSIZE"),
             format!("+OK {keys}"),
             "round {round}"
         );
+        if let Some(n) = (round as usize * 997).checked_rem(still) {
+            let value = client.request(&format!("GET still-{n}"));
+            assert_eq!(value, format!("+OK {n:0200}"), "round {round}");
+        }
         // The next round begins with a crash of this server, too, but an idle one.
         server.kill();
 
@@ -71,6 +144,7 @@ fn crash_again_and_again(rounds: u64, args: &[&str]) {
     assert!(acknowledged > 1_000, "only {acknowledged} writes: no load");
     assert!(rounds_with_changes_in_flight > 0, "no kill hit a write");
     assert!(segments_seen.len() > 3, "no rotation: {segments_seen:?}");
+    compactions
 }
 
 fn start(dir: &Path, round: u64, args: &[&str]) -> Server {
@@ -89,13 +163,14 @@ struct History {
     seen: usize,
 }
 
-/// Lets the writers and a reader loose, and kills the server in the midst of it.
+/// Lets the writers and a reader loose, and kills the server in the midst of it. Says what the
+/// server had written to stderr.
 fn write_until_killed(
     server: Server,
     round: u64,
     until_kill: Duration,
     random: &mut Random,
-) -> Vec<History> {
+) -> (Vec<History>, String) {
     let killed = AtomicBool::new(false);
     let clients: Vec<Client> = (0..WRITERS).map(|_| server.connect()).collect();
     let mut reader = server.connect();
@@ -112,12 +187,12 @@ fn write_until_killed(
         let seen = scope.spawn(move || watch(&mut reader, round, choice, killed_too));
         std::thread::sleep(until_kill);
         killed.store(true, Ordering::SeqCst);
-        server.kill();
+        let said = server.killed();
         let mut histories: Vec<History> = writers.into_iter().map(|w| w.join().unwrap()).collect();
         for (history, seen) in histories.iter_mut().zip(seen.join().unwrap()) {
             history.seen = seen;
         }
-        histories
+        (histories, said)
     })
 }
 

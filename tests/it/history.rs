@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use postres::store::{self, InMemStore};
 use postres::time::Timestamp;
 use postres::wal::fs::StdFs;
 use postres::wal::recovery::{self, Progress, Replay};
-use postres::wal::snapshot::{Block, SnapshotHeader};
+use postres::wal::snapshot::{Block, SnapshotHeader, SnapshotReader};
 use postres::wal::{LogOptions, Lsn, SyncPolicy};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -27,13 +27,13 @@ use crate::support::requests::{Requests, Times, Words, interpreted, sent};
 use crate::support::server::contents_of;
 
 /// Where the clock of a history begins.
-const START: u64 = 1_700_000_000_000;
+pub const START: u64 = 1_700_000_000_000;
 
 /// Keys, values and expiries.
-type Contents = BTreeMap<Vec<u8>, (Vec<u8>, Option<u64>)>;
+pub type Contents = BTreeMap<Vec<u8>, (Vec<u8>, Option<u64>)>;
 
 /// What is there at this time.
-fn contents_at(store: &dyn InMemStore, time: Timestamp) -> Contents {
+pub fn contents_at(store: &dyn InMemStore, time: Timestamp) -> Contents {
     let entries = (0..store.table_count()).flat_map(|index| store.table(index));
     let live = entries.filter(|entry| entry.is_live(time));
     live.map(|entry| {
@@ -63,22 +63,22 @@ struct Exec {
 
 /// Batches that are submitted at the same time.
 #[derive(Debug, Clone)]
-struct Turn {
+pub struct Turn {
     /// By how much the clock moves before.
-    clock: i64,
+    pub clock: i64,
     batches: Vec<Vec<Part>>,
     /// Whether keys that have expired are swept behind them.
     sweep: bool,
 }
 
 #[derive(Debug, Clone)]
-struct History {
-    turns: Vec<Turn>,
-    policy: SyncPolicy,
-    shards: usize,
+pub struct History {
+    pub turns: Vec<Turn>,
+    pub policy: SyncPolicy,
+    pub shards: usize,
 }
 
-fn history() -> impl Strategy<Value = History> {
+pub fn history() -> impl Strategy<Value = History> {
     let key = || vec(0_u8..3, 0..3);
     let requests = Requests {
         key: key().boxed(),
@@ -264,7 +264,7 @@ fn live(disk: &Disk, history: &History) -> Lived {
     })
 }
 
-async fn take_turn(engine: &Arc<Engine>, turn: &Turn, replies: &mut BTreeMap<u64, Vec<u8>>) {
+pub async fn take_turn(engine: &Arc<Engine>, turn: &Turn, replies: &mut BTreeMap<u64, Vec<u8>>) {
     let before = engine.watches().applied();
     let built: Vec<_> = turn
         .batches
@@ -296,7 +296,7 @@ async fn take_turn(engine: &Arc<Engine>, turn: &Turn, replies: &mut BTreeMap<u64
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
+pub fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_time()
@@ -464,7 +464,7 @@ fn thawed(name: &str, files: usize) -> (Arc<dyn InMemStore>, Timestamp) {
         std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
         found += 1;
     }
-    assert!(found >= files, "the frozen log has several segments");
+    assert!(found >= files, "the frozen log has several files");
     let store: Arc<dyn InMemStore> = store::with_shards(8, 0).into();
     let time = runtime().block_on(async {
         let options = LogOptions {
@@ -585,4 +585,69 @@ fn the_frozen_log_of_version_1_has_every_operation() {
     // Codes that a later version adds are in a log of their own.
     assert_eq!(codes, (1..=25).collect());
     assert_eq!((carried_out, aborted), (2, 3));
+}
+
+/// What the log with a snapshot holds: values, and expiries in milliseconds behind [`START`]. It
+/// was made by `cargo run --example freeze_snapshot`.
+fn frozen_behind_a_snapshot() -> Contents {
+    let mut frozen: Contents = frozen()
+        .into_iter()
+        .map(|(key, value)| (key, (value, None)))
+        .collect();
+    for n in 0..60 {
+        let key = format!("behind:{n}").into_bytes();
+        frozen.insert(key, (vec![b'x'; 100], None));
+    }
+    let behind: &[(&[u8], &[u8], Option<u64>)] = &[
+        (b"counter", b"42", None),
+        (b"exec:carried out", b"a", None),
+        (b"expires", b"a", Some(900_000)),
+        (b"expires:saved", b"a", None),
+        (b"key:1", b"\x01\x01\x01behind", None),
+        (b"watched", b"a", None),
+        (b"watched:changed", b"a", None),
+    ];
+    for (key, value, expires) in behind {
+        let expires = expires.map(|millis| START + millis);
+        frozen.insert(key.to_vec(), (value.to_vec(), expires));
+    }
+    frozen.remove(&b"key:2"[..]);
+    frozen
+}
+
+#[test]
+fn the_frozen_snapshot_of_version_1_and_the_log_behind_it_still_load() {
+    let (store, time) = thawed("v1-snapshot", 3);
+    assert_eq!(time, Timestamp(START + 5000));
+    assert_eq!(contents_at(&*store, time), frozen_behind_a_snapshot());
+    // This one had expired when the log ended; it was in the snapshot all the same.
+    let with_expired = contents_at(&*store, Timestamp(0));
+    let behind = with_expired.get(&b"expires:behind"[..]);
+    assert_eq!(behind, Some(&(b"a".to_vec(), Some(START + 3000))));
+}
+
+#[test]
+fn the_frozen_snapshot_of_version_1_has_every_record_and_is_needed() {
+    let disk = Disk::default();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1-snapshot");
+    for file in std::fs::read_dir(fixtures).unwrap() {
+        let file = file.unwrap();
+        let name = Path::new("dir").join(file.file_name());
+        disk.put(&name, std::fs::read(file.path()).unwrap());
+    }
+    let files = disk.files();
+    let kind = |kind| move |path: &&PathBuf| path.extension().is_some_and(|found| found == kind);
+    let snapshots: Vec<_> = files.keys().filter(kind("snapshot")).collect();
+    let [path] = snapshots[..] else {
+        panic!("one snapshot: {snapshots:?}");
+    };
+    let mut reader = SnapshotReader::open(&disk, path).unwrap();
+    let mut codes = BTreeSet::new();
+    while let Some(block) = reader.next_block().unwrap() {
+        codes.extend(block.records().map(|record| record[0]));
+    }
+    // Codes that a later version adds are in a log of their own.
+    assert_eq!(codes, BTreeSet::from([1, 2, 3]));
+    assert!(files.keys().filter(kind("segment")).count() > 1);
+    assert!(!files.contains_key(Path::new("dir/wal_file.00000000000000000001.segment")));
 }

@@ -128,6 +128,8 @@ pub fn open(
 #[derive(Debug, Default)]
 struct Found {
     files: Files,
+    /// Length of each segment.
+    segment_lens: Vec<u64>,
     total_bytes: u64,
 }
 
@@ -135,19 +137,21 @@ impl Found {
     fn look(fs: &dyn Fs, name: &LogName) -> Result<Self, RecoveryError> {
         let files = name.files(fs);
         let files = files.map_err(|source| io_error("listing", name.dir(), source))?;
-        let mut found = Self {
-            files,
-            total_bytes: 0,
+        let len_of = |path: PathBuf| match fs.file_len(&path) {
+            Ok(len) => Ok(len.unwrap_or(0)),
+            Err(source) => Err(io_error("reading", &path, source)),
         };
-        let segments = found.files.segments.iter();
-        let newest = found.files.snapshots.last();
-        let newest = newest.map(|&next| name.snapshot(next));
-        for path in segments.map(|&base| name.segment(base)).chain(newest) {
-            let len = fs
-                .file_len(&path)
-                .map_err(|source| io_error("reading", &path, source))?;
-            found.total_bytes += len.unwrap_or(0);
-        }
+        let newest = files.snapshots.last();
+        let newest = newest.map_or(Ok(0), |&next| len_of(name.snapshot(next)))?;
+        let segments = files.segments.iter();
+        let segment_lens: Vec<u64> = segments
+            .map(|&base| len_of(name.segment(base)))
+            .collect::<Result<_, _>>()?;
+        let found = Self {
+            total_bytes: newest + segment_lens.iter().sum::<u64>(),
+            segment_lens,
+            files,
+        };
         let bare = name.bare();
         let len = fs
             .file_len(&bare)

@@ -57,10 +57,13 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn read_all(&mut self, found: &Found) -> Result<(), RecoveryError> {
-        self.progress.total = found.total_bytes.max(self.progress.done);
         let segments = found.files.segments.as_slice();
         // They are the first ones.
-        for &base in segments.iter().skip(self.start.superfluous.len()) {
+        let superfluous = self.start.superfluous.len();
+        // The snapshot need not be the newest, whose length was counted on.
+        let to_read = found.segment_lens.iter().skip(superfluous);
+        self.progress.total = self.progress.done + to_read.sum::<u64>();
+        for &base in segments.iter().skip(superfluous) {
             let path = self.name.segment(base);
             let (file, bytes) = read_segment(self.fs, &path)
                 .map_err(|source| io_error("reading", &path, source))?;

@@ -135,9 +135,15 @@ impl Server {
     }
 
     /// kill -9: no handler runs, nothing is flushed.
-    pub fn kill(mut self) {
+    pub fn kill(self) {
+        let _ = self.killed();
+    }
+
+    /// The same; says what it had written to stderr.
+    pub fn killed(mut self) -> String {
         self.child.kill().expect("the process runs");
         self.wait();
+        self.stderr()
     }
 
     /// Sends a signal by its name, such as `TERM`.
