@@ -114,6 +114,9 @@ mod tests {
         fn expiring(&self) -> usize {
             self.store.expiring()
         }
+        fn bytes(&self) -> usize {
+            self.store.bytes()
+        }
         fn table_count(&self) -> usize {
             self.store.table_count()
         }

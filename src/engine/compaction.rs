@@ -83,6 +83,9 @@ pub enum CompactionError {
     /// The server stops.
     #[error("the server is stopping")]
     Stopping,
+    /// A defect.
+    #[error("writing the snapshot panicked, which is a defect of postres")]
+    Panicked,
     /// Another one is being written.
     #[error("a snapshot is being written already")]
     Busy,
@@ -106,6 +109,8 @@ pub(super) struct Compaction {
     /// Tables that the running snapshot has written.
     tables_done: AtomicUsize,
     stopping: AtomicBool,
+    /// Whether the next snapshot is for the room that it gives back.
+    urgent: AtomicBool,
     log: Mutex<LogSize>,
 }
 
@@ -137,6 +142,7 @@ impl Compaction {
             ended: watch::Sender::new(0),
             tables_done: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            urgent: AtomicBool::new(false),
             log: Mutex::new(LogSize {
                 recovered,
                 written_before: 0,
@@ -150,24 +156,18 @@ impl Compaction {
         log.recovered + written.saturating_sub(log.written_before)
     }
 
-    /// How long the next snapshot may become: what the last one held, and all that was logged
-    /// since.
-    fn next_snapshot_len(&self) -> u64 {
-        let last = self.status.lock().last;
-        last.map_or(0, |last| last.bytes) + self.log_size()
-    }
-
     /// Whether the log has grown enough, or room for it grows scarce while a snapshot would give
     /// back some.
-    fn is_due(&self) -> bool {
+    fn is_due(&self, planned: u64) -> bool {
         let size = self.log_size();
         let last = self.status.lock().last;
         let next = last.map_or(Lsn::FIRST, |last| last.next);
         let gives_room = size > 0 && self.folder.status().active() > next;
-        let needed = self.next_snapshot_len();
-        self.folder.reserve(needed);
-        let scarce = || !self.folder.has_room(needed.saturating_mul(2));
-        if gives_room && (self.folder.status().lacks_room() || scarce()) {
+        self.folder.reserve(planned);
+        let scarce = || !self.folder.has_room(planned.saturating_mul(2));
+        let urgent = gives_room && (self.folder.status().lacks_room() || scarce());
+        self.urgent.store(urgent, Ordering::Relaxed);
+        if urgent {
             return true;
         }
         let share = last.map_or(0, |last| {
@@ -281,7 +281,7 @@ impl Engine {
                 () = compaction.asked.notified() => true,
                 _ = ticks.tick() => false,
             };
-            let due = || Instant::now() >= not_before && compaction.is_due();
+            let due = || Instant::now() >= not_before && compaction.is_due(self.snapshot_len());
             if !asked && !due() {
                 continue;
             }
@@ -298,7 +298,11 @@ impl Engine {
                     not_before = Instant::now() + backoff;
                     backoff = (backoff * 2).min(BACKOFF.1);
                 }
-                Err(error) => tracing::error!(%error, "writing a snapshot panicked"),
+                Err(error) => {
+                    compaction.end(Some(&CompactionError::Panicked));
+                    tracing::error!(%error, "writing a snapshot panicked");
+                    not_before = Instant::now() + BACKOFF.1;
+                }
             }
         }
     }
@@ -330,7 +334,7 @@ impl Engine {
 
     fn try_snapshot(&self, compaction: &Compaction) -> Result<LastSnapshot, CompactionError> {
         let begun = Instant::now();
-        let planned = compaction.next_snapshot_len();
+        let planned = self.snapshot_len();
         let freezer = Freezer::new(self);
         let (frozen, written) = freezer.freeze(compaction);
         let next = Lsn(frozen.position + 1);
@@ -368,6 +372,13 @@ impl Engine {
             at: self.time(),
             took: Some(took),
         })
+    }
+
+    /// How long a snapshot would be now, at most.
+    fn snapshot_len(&self) -> u64 {
+        /// The header, the last changes, what frames add.
+        const BESIDE: u64 = 2 << 20;
+        self.store().bytes() as u64 + BESIDE
     }
 
     fn sync_log(&self) -> Result<(), super::Stopped> {
@@ -438,8 +449,9 @@ impl Tables<'_> {
 
     fn pause(&mut self, index: usize, store: &dyn InMemStore, writer: &SnapshotWriter) {
         let worked = self.worked_since.elapsed();
-        // While writes find no room, this is what they wait for.
-        let urgent = self.compaction.folder.status().lacks_room();
+        // Where room is scarce, writes are, or will soon be, waiting for this.
+        let urgent = self.compaction.urgent.load(Ordering::Relaxed)
+            || self.compaction.folder.status().lacks_room();
         // What is written needs no room any more.
         let left = self.planned.saturating_sub(writer.written().bytes);
         self.compaction.folder.reserve(left);

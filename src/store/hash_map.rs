@@ -19,6 +19,7 @@ pub struct HashMap {
     table_count: usize,
     len: AtomicUsize,
     expiring: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 impl HashMap {
@@ -35,6 +36,7 @@ impl HashMap {
             tables: RwLock::new(tables),
             len: AtomicUsize::new(0),
             expiring: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
         }
     }
 
@@ -43,9 +45,19 @@ impl HashMap {
         self.tables.try_read()
     }
 
+    fn count_in(&self, come: &[Entry]) {
+        let expiring = come.iter().filter(|entry| entry.expires().is_some());
+        let bytes: usize = come.iter().map(Entry::memory).sum();
+        self.len.fetch_add(come.len(), Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.expiring.fetch_add(expiring.count(), Ordering::Relaxed);
+    }
+
     fn count_out(&self, gone: &[Entry]) {
         let expiring = gone.iter().filter(|entry| entry.expires().is_some());
+        let bytes: usize = gone.iter().map(Entry::memory).sum();
         self.len.fetch_sub(gone.len(), Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.expiring.fetch_sub(expiring.count(), Ordering::Relaxed);
     }
 }
@@ -62,19 +74,14 @@ impl InMemStore for HashMap {
     }
 
     fn set(&self, entry: Entry) -> Option<Entry> {
-        if entry.expires().is_some() {
-            self.expiring.fetch_add(1, Ordering::Relaxed);
-        }
-        self.len.fetch_add(1, Ordering::Relaxed);
+        self.count_in(std::slice::from_ref(&entry));
         let replaced = self.tables.write().insert(entry);
         self.count_out(replaced.as_slice());
         replaced
     }
 
     fn set_all(&self, entries: &mut Vec<Entry>) {
-        let expiring = entries.iter().filter(|entry| entry.expires().is_some());
-        self.expiring.fetch_add(expiring.count(), Ordering::Relaxed);
-        self.len.fetch_add(entries.len(), Ordering::Relaxed);
+        self.count_in(entries);
         let mut tables = self.tables.write();
         let replaced: Vec<_> = entries
             .drain(..)
@@ -114,6 +121,7 @@ impl InMemStore for HashMap {
         let full = tables.clear();
         let len = self.len.swap(0, Ordering::Relaxed);
         self.expiring.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
         drop(tables);
         if len > FREED_AT_ONCE {
             free_elsewhere(full);
@@ -144,6 +152,10 @@ impl InMemStore for HashMap {
 
     fn expiring(&self) -> usize {
         self.expiring.load(Ordering::Relaxed)
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     fn table_count(&self) -> usize {

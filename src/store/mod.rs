@@ -66,6 +66,8 @@ pub trait InMemStore: fmt::Debug + Send + Sync {
     fn len(&self) -> usize;
     /// How many of them have an expiry.
     fn expiring(&self) -> usize;
+    /// Bytes of memory that all entries take (see [`Entry::memory`]): more than a snapshot of them.
+    fn bytes(&self) -> usize;
     /// Whether there is no key.
     fn is_empty(&self) -> bool {
         self.len() == 0

@@ -136,6 +136,10 @@ impl InMemStore for ShardedMap {
         self.shards.iter().map(InMemStore::expiring).sum()
     }
 
+    fn bytes(&self) -> usize {
+        self.shards.iter().map(InMemStore::bytes).sum()
+    }
+
     fn table_count(&self) -> usize {
         self.shards.len() * self.tables_each
     }

@@ -312,6 +312,10 @@ proptest! {
                     }
                 }
                 prop_assert_eq!(store.len(), model.len());
+                let memory = model.iter().map(|(key, (value, expires))| {
+                    Entry::new(key, value, *expires).memory()
+                });
+                prop_assert_eq!(store.bytes(), memory.sum::<usize>());
                 let expiring = model.values().filter(|(_, expires)| expires.is_some());
                 prop_assert_eq!(store.expiring(), expiring.count());
             }

@@ -37,14 +37,23 @@ pub fn retire(
         retired.snapshots += 1;
     }
     let from = snapshot.min(active);
+    let mut kept = None;
     for base in superfluous(fs, name, &files.segments, from, Some(active))? {
-        let path = name.segment(base);
-        if !recycled.offer(fs, &path, name.new_segment(base)) {
+        let (path, new) = (name.segment(base), name.new_segment(base));
+        let keep = kept.is_none() && recycled.is_empty();
+        // One that cannot be renamed is removed instead.
+        if keep && fs.rename(&path, &new).is_ok() {
+            kept = Some(new);
+        } else {
             fs.remove(&path)?;
         }
         retired.segments += 1;
     }
     fs.sync_dir(name.dir())?;
+    // Only now can a crash not bring it back as a segment, and whoever takes it may overwrite it.
+    if let Some(kept) = kept {
+        recycled.put(kept);
+    }
     Ok(retired)
 }
 

@@ -104,16 +104,14 @@ pub struct SegmentMaker {
 pub struct Recycled(Arc<Mutex<Option<PathBuf>>>);
 
 impl Recycled {
-    /// Takes the segment at `path`, unless it has one already: under the name `new`, by which the
-    /// next start would remove it. Says whether it did.
-    pub fn offer(&self, fs: &dyn Fs, path: &Path, new: PathBuf) -> bool {
-        let mut kept = self.0.lock();
-        // A file that cannot be renamed is removed by the caller instead.
-        if kept.is_some() || fs.rename(path, &new).is_err() {
-            return false;
-        }
-        *kept = Some(new);
-        true
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().is_none()
+    }
+
+    /// Takes the file at `path`, which must have lost its name as a segment for good.
+    pub fn put(&self, path: PathBuf) {
+        *self.0.lock() = Some(path);
     }
 
     fn take(&self) -> Option<PathBuf> {
