@@ -76,6 +76,10 @@ impl Fs for Memory {
         Ok(())
     }
 
+    fn free_space(&self, _: &Path) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
     fn lock(&self, _: &Path) -> Result<Box<dyn Lock>, LockError> {
         Ok(Box::new(Unlocked))
     }
