@@ -23,7 +23,7 @@ use postres::tools::check::check;
 use postres::tools::dump::{Form, dump};
 use postres::tools::import::{Imported, Source, import};
 use postres::tools::repair::repair;
-use postres::wal::fs::{StdFs, open_to_read, read_start};
+use postres::wal::fs::{Fs, StdFs, open_to_read, read_start};
 use postres::wal::recovery::{Repair, Report};
 use postres::wal::{LogOptions, Lsn};
 use tokio::net::TcpListener;
@@ -72,7 +72,8 @@ fn work_on_log(command: &LogCommand) -> anyhow::Result<()> {
         LogCommand::Check { wal } => check(&StdFs, wal, &mut stdout)?,
         LogCommand::Repair { wal } => repair(&StdFs, wal, &mut stdout)?,
         LogCommand::Backup { to, wal } => {
-            let BackedUp { files, bytes, last } = backup(Arc::new(StdFs), wal, to)?;
+            let fs: Arc<dyn Fs> = Arc::new(StdFs);
+            let BackedUp { files, bytes, last } = backup(&fs, wal, to)?;
             let last = last.map_or("no operation".to_owned(), |last| {
                 format!("operation {last}")
             });

@@ -49,15 +49,15 @@ pub struct BackedUp {
 }
 
 /// Copies the log at `path` into the folder `to`, under the same name.
-pub fn backup(fs: Arc<dyn Fs>, path: &Path, to: &Path) -> Result<BackedUp, ToolError> {
+pub fn backup(fs: &Arc<dyn Fs>, path: &Path, to: &Path) -> Result<BackedUp, ToolError> {
     let name = LogName::new(path)?;
-    files(&*fs, &name)?;
+    files(&**fs, &name)?;
     let stem = path.file_name().unwrap_or_default();
-    let staging = Staging::new(Arc::clone(&fs), &to.join(stem))?;
+    let staging = Staging::new(Arc::clone(fs), &to.join(stem))?;
     staging.check_free()?;
     staging.fill(|staged| {
         let copy = Copy {
-            fs: &*fs,
+            fs: &**fs,
             from: &name,
             to: staged,
         };

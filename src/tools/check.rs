@@ -56,10 +56,10 @@ fn write(survey: &Survey, keys: u64, out: &mut dyn Write) -> io::Result<()> {
         )?;
     }
     write!(out, "{} operations", report.operations)?;
-    if let (Some(first), Some(last)) = (survey.first, survey.ending.as_ref().and_then(|e| e.last)) {
-        if report.operations > 0 {
-            write!(out, ", from {first} to {last}")?;
-        }
+    let last = survey.ending.as_ref().and_then(|ending| ending.last);
+    let ends = survey.first.zip(last).filter(|_| report.operations > 0);
+    if let Some((first, last)) = ends {
+        write!(out, ", from {first} to {last}")?;
     }
     if let Some(time) = survey.time.filter(|time| time.0 > 0) {
         out.write_all(b", the last at ")?;

@@ -36,4 +36,6 @@ mod recovery;
 mod shutdown;
 mod tidy;
 mod tools;
+mod tools_backup;
+mod tools_check;
 mod transactions;
