@@ -31,6 +31,8 @@ use crate::wal::segment::{HEADER_LEN, SegmentHeader, read_segment, read_whole};
 
 /// So often a copy is begun anew.
 const ATTEMPTS: u32 = 30;
+/// And so often for the same reason: what a server does is over by then, what remains is damage.
+const SAME: u32 = 4;
 /// The last segment is read again so often, where a frame that was written while it was read seems
 /// to be missing before a later one.
 const READS: u32 = 5;
@@ -61,19 +63,26 @@ pub fn backup(fs: &Arc<dyn Fs>, path: &Path, to: &Path) -> Result<BackedUp, Tool
             from: &name,
             to: staged,
         };
-        let mut attempt = 1;
+        let (mut attempt, mut same, mut before) = (1, 0, None);
         loop {
-            match copy.make() {
+            let reason = match copy.make() {
                 Ok(()) => return copy.verify(),
                 Err(Stop::Failed(error)) => return Err(error),
-                Err(Stop::Again(reason)) if attempt == ATTEMPTS => {
-                    return Err(ToolError::Moving {
-                        path: path.to_path_buf(),
-                        reason,
-                    });
-                }
-                Err(Stop::Again(_)) => copy.clear()?,
+                Err(Stop::Again(reason)) => reason,
+            };
+            same = if before.as_ref() == Some(&reason) {
+                same + 1
+            } else {
+                1
+            };
+            if attempt == ATTEMPTS || same == SAME {
+                return Err(ToolError::Moving {
+                    path: path.to_path_buf(),
+                    reason,
+                });
             }
+            before = Some(reason);
+            copy.clear()?;
             std::thread::sleep(Duration::from_millis(5) * attempt);
             attempt += 1;
         }
