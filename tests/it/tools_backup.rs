@@ -1,13 +1,21 @@
 //! `postres log backup`: a copy that a server starts on, also of a log that is being written.
 
-use std::fs;
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use std::{fs, io};
+
+use postres::tools::backup::backup;
+use postres::wal::Lsn;
+use postres::wal::fs::{Fs, FsFile, Lock, LockError};
 
 use crate::cli::assert_refused;
+use crate::disk::Disk;
+use crate::support::log::{FIRST_FRAME, segment};
 use crate::support::process::{Server, binary, file_names, segments, wal_path};
-use crate::tools::{done, frozen, log};
+use crate::tools::{disk_with_sets, done, frozen, log};
 
 /// Starts a server on the copy in `dir`, which must have nothing to mend, and asks it.
 fn on_copy(dir: &Path, ask: impl FnOnce(&mut crate::support::client::Client)) {
@@ -75,6 +83,84 @@ fn what_a_crash_cut_short_is_not_copied_and_what_is_before_it_is() {
     on_copy(&dir.path().join("copy"), |client| {
         assert_eq!(client.request("EXISTS key:0 key:1 key:2"), "+OK 2");
     });
+}
+
+/// A disk on which a server takes a segment to write another over it, just as it is read the first
+/// time: what is read ends in zeros, and the name is gone. Then the name is there, and the segment
+/// whole, as if the server had gone on.
+#[derive(Debug)]
+struct Recycling {
+    disk: Disk,
+    segment: PathBuf,
+    opened: AtomicU64,
+    looked: AtomicU64,
+}
+
+impl Fs for Recycling {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        if path == self.segment && self.opened.fetch_add(1, Ordering::Relaxed) == 0 {
+            let mut bytes = self.disk.files()[path].clone();
+            bytes[FIRST_FRAME + 1000..].fill(0);
+            let other = Disk::default();
+            other.put(path, bytes);
+            return other.open(path);
+        }
+        self.disk.open(path)
+    }
+
+    fn file_len(&self, path: &Path) -> io::Result<Option<u64>> {
+        if path == self.segment && self.looked.fetch_add(1, Ordering::Relaxed) == 0 {
+            return Ok(None);
+        }
+        self.disk.file_len(path)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.disk.create_dir_all(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        self.disk.list(dir)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        self.disk.create(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.disk.sync_dir(dir)
+    }
+
+    fn free_space(&self, dir: &Path) -> io::Result<u64> {
+        self.disk.free_space(dir)
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
+        self.disk.lock(path)
+    }
+}
+
+#[test]
+fn a_segment_that_is_written_anew_while_it_is_read_is_read_again() {
+    let disk = disk_with_sets(8);
+    let fs: Arc<dyn Fs> = Arc::new(Recycling {
+        disk: disk.clone(),
+        segment: segment(1),
+        opened: AtomicU64::new(0),
+        looked: AtomicU64::new(0),
+    });
+    let copied = backup(&fs, Path::new("dir/wal_file"), Path::new("dir/copy")).unwrap();
+    assert_eq!(copied.last, Some(Lsn(8)));
+    let there = disk.files()[Path::new("dir/copy/wal_file.00000000000000000001.segment")].clone();
+    assert!(there == disk.files()[&segment(1)]);
 }
 
 #[test]
