@@ -18,9 +18,12 @@ use postres::engine::{Engine, Running};
 use postres::server::{self, DebugCommand, Limits, OWN_DESCRIPTORS, Settings, StartedWith};
 use postres::store::{self, InMemStore};
 use postres::time::system_clock;
+use postres::tools::backup::{BackedUp, backup};
+use postres::tools::check::check;
 use postres::tools::dump::{Form, dump};
 use postres::tools::import::{Imported, Source, import};
-use postres::wal::fs::{StdFs, open_to_read, read_start};
+use postres::tools::repair::repair;
+use postres::wal::fs::{Fs, StdFs, open_to_read, read_start};
 use postres::wal::recovery::{Repair, Report};
 use postres::wal::{LogOptions, Lsn};
 use tokio::net::TcpListener;
@@ -65,6 +68,20 @@ fn work_on_log(command: &LogCommand) -> anyhow::Result<()> {
             if let Some(ending) = dump(&StdFs, wal, Lsn(*from), form, &mut stdout)? {
                 let _ = writeln!(stderr, "postres: {ending}");
             }
+        }
+        LogCommand::Check { wal } => check(&StdFs, wal, &mut stdout)?,
+        LogCommand::Repair { wal } => repair(&StdFs, wal, &mut stdout)?,
+        LogCommand::Backup { to, wal } => {
+            let fs: Arc<dyn Fs> = Arc::new(StdFs);
+            let BackedUp { files, bytes, last } = backup(&fs, wal, to)?;
+            let last = last.map_or("no operation".to_owned(), |last| {
+                format!("operation {last}")
+            });
+            let _ = writeln!(
+                stdout,
+                "copied {files} files, {bytes} bytes, up to {last}, into {}",
+                to.display()
+            );
         }
         LogCommand::Import {
             file,

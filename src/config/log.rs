@@ -7,7 +7,7 @@ use clap::builder::RangedU64ValueParser;
 /// What to do instead of serving.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Subcommand {
-    /// Works on the files of a server that does not run: shows its log, or makes a new one
+    /// Works on a log's files: shows, checks, mends or copies it, or makes a new one
     ///
     /// The exit code is 0 if that was done, 1 if it cannot be done or the files are not what they
     /// should be, and 2 for bad flags.
@@ -51,6 +51,60 @@ pub enum LogCommand {
         /// of a string. The operations of an EXEC are objects too.
         #[arg(long)]
         json: bool,
+    },
+
+    /// Reads all files of a log, and tells what they hold and what is damaged
+    ///
+    /// It judges as a start does, reads also what a start would not, and changes nothing. The exit
+    /// code is 0 if a server would start and no file is damaged; a write that a crash cut short is no
+    /// damage, and is told. It is 1 if not; then a line names each damage.
+    Check {
+        /// The log: its folder, and the first part of its files' names
+        #[arg(
+            long,
+            env = "POSTRES_WAL",
+            hide_env_values = true,
+            value_name = "PATH",
+            default_value = "./wal_files/wal_file"
+        )]
+        wal: PathBuf,
+    },
+
+    /// Mends what a start would mend, and tells each thing done
+    ///
+    /// What a crash cut short is cut off and kept aside, a file that is too short is filled, and
+    /// what was left over or is superfluous is removed. Where a server would not start, nothing is
+    /// changed: what is damaged has to come from a copy.
+    Repair {
+        /// The log: its folder, and the first part of its files' names
+        #[arg(
+            long,
+            env = "POSTRES_WAL",
+            hide_env_values = true,
+            value_name = "PATH",
+            default_value = "./wal_files/wal_file"
+        )]
+        wal: PathBuf,
+    },
+
+    /// Copies a log into a folder, also while a server runs on it
+    ///
+    /// The copy holds every write that was acknowledged before the backup began. It is read back as
+    /// `check` reads a log before it gets its names, and a server can be started on it.
+    Backup {
+        /// The folder; it is made if need be, and must not hold a log of this name
+        #[arg(value_name = "FOLDER")]
+        to: PathBuf,
+
+        /// The log: its folder, and the first part of its files' names
+        #[arg(
+            long,
+            env = "POSTRES_WAL",
+            hide_env_values = true,
+            value_name = "PATH",
+            default_value = "./wal_files/wal_file"
+        )]
+        wal: PathBuf,
     },
 
     /// Makes a new log of the text log of post-go-res

@@ -21,10 +21,34 @@ pub enum ToolError {
         path: PathBuf,
     },
     /// There is a log where a new one was to be made.
-    #[error("there is a log at {} already, and an import makes a new one: choose another -wal, or move its files away", path.display())]
+    #[error("there is a log at {} already, and a new one is to be made: choose another place, or move its files away", path.display())]
     LogExists {
+        /// Where it would be.
+        path: PathBuf,
+    },
+    /// Not all of a log is what it should be.
+    #[error("the log at {} is damaged in {places} {}: {}", path.display(), if *places == 1 { "place" } else { "places" }, if *starts { "a server starts without what is damaged, since it is not needed" } else { "a server would not start" })]
+    Damaged {
         /// The path given with `-wal`.
         path: PathBuf,
+        /// How many places were told.
+        places: usize,
+        /// Whether a server would start.
+        starts: bool,
+    },
+    /// A log was changed by a server whenever it was copied, or is damaged.
+    #[error("the log at {} could not be copied: whenever it was tried, {reason}. If no server runs on it, `postres log check` tells what is damaged", path.display())]
+    Moving {
+        /// The path given with `-wal`.
+        path: PathBuf,
+        /// What was in the way, the last time.
+        reason: String,
+    },
+    /// A copy was read back, and a server would not start on it.
+    #[error("the copy is not good, and was removed: {reason}")]
+    BadCopy {
+        /// What is wrong with it.
+        reason: String,
     },
     /// A server runs on these files.
     #[error("the log at {} is in use{}: stop the server first", path.display(), holder.as_ref().map(|holder| format!(" (process {holder})")).unwrap_or_default())]

@@ -1,17 +1,17 @@
 //! A log that gets its name only when it is whole.
 //!
-//! A log is many files, and no system renames several at once. So an import writes its log beside
-//! the place, under names that no server reads ([`LogName::staging`]), closes it, and then renames
-//! its segments one by one. An import that was cut short leaves one of three things:
+//! A log is many files, and no system renames several at once. So an import, or a backup, writes its
+//! log beside the place, under names that no server reads ([`LogName::staging`]), and when it is
+//! whole and durable renames its files one by one. What was cut short leaves one of three things:
 //!
 //! | what is there | what a server does that starts |
 //! |---|---|
 //! | files with the names of staging only | nothing of the log is there: as if it had not begun |
-//! | some segments renamed | refuses: each but the last ends in a seal, and so names the one that must follow |
+//! | some files renamed | refuses: each segment but the last ends in a seal, and so names the one that must follow; a snapshot needs the segment that follows it, and that one what is before it. Segments that hold everything from the first operation on need no snapshot, and are the whole log |
 //! | all renamed | the log is whole |
 //!
-//! The next import clears what the first two leave. That a segment was renamed by an import that
-//! was cut short it tells by the log's id, which is random: it is that of the segments which still
+//! The next import or backup clears what the first two leave. That a file was renamed by one that
+//! was cut short it tells by the log's id, which is random: it is that of the files which still
 //! have the names of staging.
 
 use std::path::{Path, PathBuf};
@@ -74,6 +74,15 @@ impl Staging {
         options: &LogOptions,
         write: impl FnOnce(&mut LogWriter) -> Result<T, ToolError>,
     ) -> Result<T, ToolError> {
+        self.fill(|_| self.write(options, write))
+    }
+
+    /// Makes a log of the files that `fill` makes, durable and under the names given to it; without
+    /// it, or of it whole.
+    pub(super) fn fill<T>(
+        &self,
+        fill: impl FnOnce(&LogName) -> Result<T, ToolError>,
+    ) -> Result<T, ToolError> {
         let dir = self.name.dir();
         self.fs
             .create_dir_all(dir)
@@ -83,7 +92,10 @@ impl Staging {
         // happens to have such a name, and its files are not ours to remove.
         drop(self.lock(&self.staged)?);
         self.clear(self.find()?)?;
-        let written = self.write(options, write);
+        let written = fill(&self.staged).and_then(|written| {
+            self.publish()?;
+            Ok(written)
+        });
         if written.is_err() {
             // Best effort: it gives back what room it took, and the next import would do the same.
             let _ = self.find().and_then(|found| self.clear(found));
@@ -108,19 +120,19 @@ impl Staging {
         let (mut writer, _) = recovery::open(Arc::clone(&self.fs), &options, &mut Nothing)?;
         let written = write(&mut writer)?;
         writer.close()?;
-        self.publish()?;
         Ok(written)
     }
 
-    /// Gives the segments their names: all of them, or else none.
+    /// Gives the files their names: all of them, or else none.
     fn publish(&self) -> Result<(), ToolError> {
         let mut renamed = Vec::new();
         let mut rename = || {
             for (path, kind) in self.find()?.staged {
-                let FileKind::Segment(base) = kind else {
-                    continue;
+                let named = match kind {
+                    FileKind::Segment(base) => self.name.segment(base),
+                    FileKind::Snapshot(next) => self.name.snapshot(next),
+                    FileKind::New(_) | FileKind::NewSnapshot(_) => continue,
                 };
-                let named = self.name.segment(base);
                 self.fs
                     .rename(&path, &named)
                     .map_err(io_error("renaming", &path))?;
@@ -175,9 +187,9 @@ impl Staging {
                 Some(FileKind::Segment(_) | FileKind::Snapshot(_)) => named.push(path),
             }
         }
-        let segments = found.staged.iter();
-        let ids: Vec<u64> = segments
-            .filter(|(_, kind)| matches!(kind, FileKind::Segment(_)))
+        let ids: Vec<u64> = found
+            .staged
+            .iter()
             .filter_map(|(path, _)| self.log_id(path))
             .collect();
         for path in named {
@@ -195,14 +207,14 @@ impl Staging {
         Ok(found)
     }
 
-    /// The id of the log whose segment this is, if it has a good header.
+    /// The id of the log whose segment or snapshot this is, if it has a good header.
     fn log_id(&self, path: &Path) -> Option<u64> {
         let mut bytes = vec![0; usize::try_from(segment::HEADER_LEN).ok()?];
         let file = self.fs.open(path).ok()?;
         read_full_at(&*file, &mut bytes, 0).ok()?;
-        SegmentHeader::decode(&bytes)
-            .ok()
-            .map(|header| header.log_id)
+        let segment = SegmentHeader::decode(&bytes).map(|header| header.log_id);
+        let snapshot = || SnapshotHeader::decode(&bytes).map(|header| header.log_id);
+        segment.or_else(|_| snapshot()).ok()
     }
 
     fn lock(&self, name: &LogName) -> Result<Box<dyn Lock>, ToolError> {

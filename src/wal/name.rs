@@ -10,7 +10,7 @@
 //! | `wal_file.00000000000000000042.snapshot` | what all operations before this position left; sorts before the segment that begins there |
 //! | `wal_file.00000000000000000042.snapshot.new` | a snapshot being written; worthless after a crash |
 //! | `wal_file.lock` | held by the server that uses the log |
-//! | `wal_file.import-unfinished.*` | the same files, of a log that is being imported; worthless after a crash |
+//! | `wal_file.import-unfinished.*` | the same files, of a log that is being imported or copied; worthless after a crash |
 
 use std::ffi::OsStr;
 use std::io;
@@ -95,7 +95,7 @@ impl LogName {
         self.dir.join(&self.stem)
     }
 
-    /// The path of the log that an import writes before it is given this one's name. Its files are
+    /// The path of the log that an import or a backup writes before it is given this one's name. Its files are
     /// none of this log's.
     pub fn staging(&self) -> PathBuf {
         self.join(STAGING)

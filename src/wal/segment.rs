@@ -254,15 +254,30 @@ pub(super) fn holds_frame(fs: &dyn Fs, path: &Path) -> io::Result<bool> {
     Ok(place != [0; frame::HEADER_LEN] || sabotage::is("empty-segment-counts"))
 }
 
-/// Reads a segment's file whole; a file longer than any segment is an error.
-pub fn read_segment(fs: &dyn Fs, path: &Path) -> io::Result<(Box<dyn FsFile>, Vec<u8>)> {
+/// Reads a segment's file whole, into the room of `bytes`; a file longer than any segment is an
+/// error.
+pub fn read_segment(
+    fs: &dyn Fs,
+    path: &Path,
+    bytes: Vec<u8>,
+) -> io::Result<(Box<dyn FsFile>, Vec<u8>)> {
     let file = fs.open(path)?;
+    let bytes = read_whole(&*file, bytes)?;
+    Ok((file, bytes))
+}
+
+/// Reads an open segment whole, into the room of `bytes`.
+pub fn read_whole(file: &dyn FsFile, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
     let len = Some(file.len()?).filter(|len| *len <= MAX_LEN);
     let len = len
         .and_then(|len| usize::try_from(len).ok())
         .ok_or(io::ErrorKind::FileTooLarge)?;
-    let mut bytes = vec![0; len];
-    let read = read_full_at(&*file, &mut bytes, 0)?;
+    if bytes.capacity() < len {
+        // Fresh memory is zero already, which room that was used is not.
+        bytes = vec![0; len];
+    }
+    bytes.resize(len, 0);
+    let read = read_full_at(file, &mut bytes, 0)?;
     bytes.truncate(read);
-    Ok((file, bytes))
+    Ok(bytes)
 }

@@ -40,5 +40,7 @@ mod snapshot_histories;
 mod snapshots;
 mod tidy;
 mod tools;
+mod tools_backup;
+mod tools_check;
 mod torture;
 mod transactions;

@@ -21,7 +21,7 @@ use crate::disk::{Call, Disk, EIO, ENOSPC, Fate, Fault};
 use crate::support::log::{FIRST_FRAME, append, open, open_with, options, segment};
 use crate::support::process::{Server, binary, file_names, run, segments, with_log};
 
-fn log(dir: &Path, args: &[&str]) -> Output {
+pub fn log(dir: &Path, args: &[&str]) -> Output {
     let mut command = binary(dir);
     command.arg("log").args(args);
     run(command)
@@ -29,7 +29,7 @@ fn log(dir: &Path, args: &[&str]) -> Output {
 
 /// A run that must do what it was asked for: what it printed on stdout and on stderr.
 #[track_caller]
-fn done(dir: &Path, args: &[&str]) -> (String, String) {
+pub fn done(dir: &Path, args: &[&str]) -> (String, String) {
     let output = log(dir, args);
     let stdout = String::from_utf8(output.stdout).unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -38,7 +38,7 @@ fn done(dir: &Path, args: &[&str]) -> (String, String) {
 }
 
 /// A copy of the frozen log of every operation.
-fn frozen() -> tempfile::TempDir {
+pub fn frozen() -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1-operations");
     for file in fs::read_dir(source).unwrap() {
@@ -199,7 +199,7 @@ fn dumped(disk: &Disk, from: u64) -> (Result<(), ToolError>, usize) {
 }
 
 /// A log of several segments with small operations that a dump can read.
-fn disk_with_sets(count: usize) -> Disk {
+pub fn disk_with_sets(count: usize) -> Disk {
     let disk = Disk::default();
     let (mut writer, ..) = open(&disk).unwrap();
     for n in 0..count {
@@ -288,7 +288,11 @@ fn a_dump_tells_missing_segments_and_passes_over_empty_leftovers() {
 fn where_there_is_no_log_nothing_is_made() {
     let dir = tempfile::tempdir().unwrap();
     for wal in ["wal_file", "missing/folder/wal_file"] {
-        let output = log(dir.path(), &["dump", "-wal", wal]);
+        for tool in ["dump", "check", "repair"] {
+            let output = log(dir.path(), &[tool, "-wal", wal]);
+            assert_refused(&output, 1, &["there is no log at", wal]);
+        }
+        let output = log(dir.path(), &["backup", "copy", "-wal", wal]);
         assert_refused(&output, 1, &["there is no log at", wal]);
     }
     let output = log(dir.path(), &["dump"]);
@@ -339,7 +343,7 @@ fn a_reader_that_has_had_enough_is_no_failure() {
 fn bad_flags_of_a_subcommand_are_one_line_and_exit_code_2() {
     let dir = tempfile::tempdir().unwrap();
     for (args, named) in [
-        ("", "dump, import"),
+        ("", "dump, check, repair, backup, import"),
         ("nonsense", "nonsense"),
         ("dump -nonsense", "nonsense"),
         ("dump -from 0", "from"),
@@ -348,6 +352,9 @@ fn bad_flags_of_a_subcommand_are_one_line_and_exit_code_2() {
         ("dump stray", "stray"),
         ("import", "FILE"),
         ("import a b", "b"),
+        ("check -port 1", "port"),
+        ("repair stray", "stray"),
+        ("backup", "FOLDER"),
     ] {
         let args: Vec<&str> = args.split_whitespace().collect();
         assert_refused(&log(dir.path(), &args), 2, &[named]);
@@ -360,6 +367,9 @@ fn bad_flags_of_a_subcommand_are_one_line_and_exit_code_2() {
     let (help, _) = done(dir.path(), &["--help"]);
     for told in [
         "dump",
+        "check",
+        "repair",
+        "backup",
         "import",
         "--from",
         "--json",

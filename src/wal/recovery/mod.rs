@@ -42,12 +42,14 @@
 //! removals, the copy set aside and the zeroing are each synced before the log is appended to. A
 //! crash in between leaves files that the same rows apply to.
 
+mod ending;
 mod error;
 mod reader;
 mod repair;
 mod start;
+mod survey;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::frame::FrameKind;
@@ -61,11 +63,13 @@ use super::{LogOptions, Lsn};
 use crate::time::Timestamp;
 use error::io_error;
 use reader::Reader;
-use repair::mend;
+use repair::{mend, plan};
 use start::Start;
 
+pub use ending::{End as LogEnd, Ending};
 pub use error::RecoveryError;
 pub use repair::{Repair, Report};
+pub use survey::Survey;
 
 /// Told how far the reading has come, after every segment and every few megabytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,14 +118,101 @@ pub fn open(
             path: name.lock(),
             source,
         })?;
-    let found = Found::look(&*fs, &name)?;
-    let start = Start::find(&*fs, &name, &found, replay)?;
-    let mut reader = Reader::new(&*fs, &name, replay, start);
-    reader.read_all(&found)?;
-    let (chain, start, mut report) = (reader.chain, reader.start, reader.report);
-    mend(&*fs, &name, &found, &start, chain.as_ref(), &mut report)?;
+    let mut accepted = Accepted::read(&*fs, &name, replay)?;
+    accepted.mend(&*fs, &name)?;
+    let Accepted {
+        start,
+        chain,
+        report,
+        ..
+    } = accepted;
     let writer = continue_log(fs, name, options, &start, chain, lock)?;
     Ok((writer, report))
+}
+
+/// Mends the log at `path` as [`open`] would, and does no more: `None` where no log is. Whoever
+/// calls this holds the log's lock.
+pub fn repair(
+    fs: &dyn Fs,
+    path: &Path,
+    replay: &mut dyn Replay,
+) -> Result<Option<Report>, RecoveryError> {
+    let name = LogName::new(path)?;
+    let mut accepted = Accepted::read(fs, &name, replay)?;
+    if accepted.found.is_nothing() {
+        return Ok(None);
+    }
+    accepted.mend(fs, &name)?;
+    Ok(Some(accepted.report))
+}
+
+/// Gives the operations of the log at `path` to `replay`, from that on which is the first in the
+/// segment that holds `from`, and tells how the log ends. What is before that is not read, nor is a
+/// snapshot, and nothing is changed. `None` where no log is.
+pub fn read_from(
+    fs: &dyn Fs,
+    path: &Path,
+    from: Lsn,
+    replay: &mut dyn Replay,
+) -> Result<Option<Ending>, RecoveryError> {
+    let name = LogName::new(path)?;
+    let found = Found::look(fs, &name)?;
+    if found.is_nothing() {
+        return Ok(None);
+    }
+    let segments = found.files.segments.as_slice();
+    let mut first = segments
+        .partition_point(|base| *base <= from)
+        .saturating_sub(1);
+    // An empty one may be a leftover, and what it would hold be in the one before it.
+    while first > 0 && reader::is_empty(fs, &name, segments.get(first))? {
+        first -= 1;
+    }
+    let segments = segments.get(first..).unwrap_or_default();
+    let Some(&base) = segments.first() else {
+        let next = found.files.snapshots.last().copied().unwrap_or(Lsn::FIRST);
+        return Err(RecoveryError::EndMissing {
+            snapshot: name.snapshot(next),
+            next,
+        });
+    };
+    let mut reader = Reader::new(fs, &name, replay, Start::at(base));
+    reader.read_segments(segments)?;
+    reader.finish()?;
+    Ok(Some(Ending::of(reader.chain.as_ref())))
+}
+
+/// A log that was read to its end, and accepted. Nothing has been changed yet.
+#[derive(Debug)]
+struct Accepted {
+    found: Found,
+    start: Start,
+    chain: Option<Chain>,
+    report: Report,
+}
+
+impl Accepted {
+    fn read(fs: &dyn Fs, name: &LogName, replay: &mut dyn Replay) -> Result<Self, RecoveryError> {
+        let found = Found::look(fs, name)?;
+        let start = Start::find(fs, name, &found, replay)?;
+        let mut reader = Reader::new(fs, name, replay, start);
+        reader.read_all(&found)?;
+        let (chain, start, report) = (reader.chain, reader.start, reader.report);
+        Ok(Self {
+            found,
+            start,
+            chain,
+            report,
+        })
+    }
+
+    /// Does what the table says that is to be done, and notes it in the report.
+    fn mend(&mut self, fs: &dyn Fs, name: &LogName) -> Result<(), RecoveryError> {
+        let repairs = plan(fs, name, &self.found, &self.start, self.chain.as_ref())?;
+        mend(fs, name, &repairs, self.chain.as_ref())?;
+        self.report.repairs.extend(repairs);
+        Ok(())
+    }
 }
 
 /// The log's files by kind.
@@ -156,11 +247,15 @@ impl Found {
         let len = fs
             .file_len(&bare)
             .map_err(|source| io_error("looking at", &bare, source))?;
-        let none = found.files.segments.is_empty() && found.files.snapshots.is_empty();
-        if none && len.is_some_and(|len| len > 0) {
+        if found.is_nothing() && len.is_some_and(|len| len > 0) {
             return Err(RecoveryError::NotALog { path: bare });
         }
         Ok(found)
+    }
+
+    /// Whether there is no log.
+    fn is_nothing(&self) -> bool {
+        self.files.segments.is_empty() && self.files.snapshots.is_empty()
     }
 }
 

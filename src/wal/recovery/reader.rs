@@ -1,12 +1,13 @@
 //! Reading: every segment in turn, every frame in turn, and the verdict on what is no frame.
 
 use std::path::Path;
+use std::sync::mpsc;
 
 use super::error::{RecoveryError, io_error};
 use super::{Chain, Found, Progress, Replay, Report, Start};
 use crate::time::Timestamp;
 use crate::wal::Lsn;
-use crate::wal::frame::{ALIGNMENT, Frame, FrameCodec, FrameError, FrameKind};
+use crate::wal::frame::{Frame, FrameCodec, FrameError, FrameKind};
 use crate::wal::fs::{Fs, FsFile};
 use crate::wal::name::LogName;
 use crate::wal::segment::{self, SegmentHeader, read_segment};
@@ -17,6 +18,8 @@ pub(super) struct Reader<'a> {
     name: &'a LogName,
     replay: &'a mut dyn Replay,
     pub(super) start: Start,
+    /// Operations before this one are not given to `replay`.
+    pub(super) replay_from: Lsn,
     pub(super) chain: Option<Chain>,
     /// What was wrong at the end of the last segment, should another one follow.
     ended_with: Option<FrameError>,
@@ -48,6 +51,7 @@ impl<'a> Reader<'a> {
             fs,
             name,
             replay,
+            replay_from: start.next,
             start,
             chain: None,
             ended_with: None,
@@ -63,20 +67,62 @@ impl<'a> Reader<'a> {
         // The snapshot need not be the newest, whose length was counted on.
         let to_read = found.segment_lens.iter().skip(superfluous);
         self.progress.total = self.progress.done + to_read.sum::<u64>();
-        for &base in segments.iter().skip(superfluous) {
-            let path = self.name.segment(base);
-            let (file, bytes) = read_segment(self.fs, &path)
-                .map_err(|source| io_error("reading", &path, source))?;
-            let header = SegmentHeader::decode(&bytes).map_err(|cause| RecoveryError::Header {
-                path: path.clone(),
-                cause,
-            })?;
-            self.check_place(&header, base, &path)?;
-            if self.joins_chain(&header, &bytes, &path)? {
-                self.read_frames(header, &path, file, &bytes)?;
+        self.read_segments(segments.get(superfluous..).unwrap_or_default())?;
+        self.finish()
+    }
+
+    /// Reads these segments; a thread of its own is one ahead with what the disk gives.
+    pub(super) fn read_segments(&mut self, bases: &[Lsn]) -> Result<(), RecoveryError> {
+        let (fs, name) = (self.fs, self.name);
+        std::thread::scope(|scope| {
+            let (ready, segments) = mpsc::sync_channel(0);
+            let (used, spare) = mpsc::channel();
+            let read_ahead = move || {
+                for &base in bases {
+                    let path = name.segment(base);
+                    let buffer = spare.try_recv().unwrap_or_default();
+                    let read = read_segment(fs, &path, buffer);
+                    // Nobody waits for more behind an error.
+                    if ready.send((base, path, read)).is_err() {
+                        break;
+                    }
+                }
+            };
+            std::thread::Builder::new()
+                .name("postres-read".to_owned())
+                .spawn_scoped(scope, read_ahead)
+                .map_err(|source| io_error("starting a thread to read", name.dir(), source))?;
+            for (base, path, read) in segments {
+                let (file, bytes) = read.map_err(|source| io_error("reading", &path, source))?;
+                self.read_one(base, &path, file, &bytes)?;
+                // Its room is used again, if more is to be read.
+                let _ = used.send(bytes);
             }
-            self.replay.progress(self.progress);
+            Ok(())
+        })
+    }
+
+    fn read_one(
+        &mut self,
+        base: Lsn,
+        path: &Path,
+        file: Box<dyn FsFile>,
+        bytes: &[u8],
+    ) -> Result<(), RecoveryError> {
+        let header = SegmentHeader::decode(bytes).map_err(|cause| RecoveryError::Header {
+            path: path.to_path_buf(),
+            cause,
+        })?;
+        self.check_place(&header, base, path)?;
+        if self.joins_chain(&header, bytes, path)? {
+            self.read_frames(header, path, file, bytes)?;
         }
+        self.replay.progress(self.progress);
+        Ok(())
+    }
+
+    /// No segment is left to be read.
+    pub(super) fn finish(&mut self) -> Result<(), RecoveryError> {
         match &self.chain {
             Some(chain) if chain.last_kind == Some(FrameKind::Seal) => {
                 return Err(RecoveryError::MissingSegment {
@@ -264,9 +310,9 @@ impl<'a> Reader<'a> {
                 "a time before the previous frame's".to_owned(),
             ));
         }
-        let next = self.start.next;
+        let (from, next) = (self.replay_from, self.start.next);
         let operations = (header.lsn.0..).map(Lsn).zip(frame.operations());
-        for (lsn, operation) in operations.skip_while(|(lsn, _)| *lsn < next) {
+        for (lsn, operation) in operations.skip_while(|(lsn, _)| *lsn < from) {
             self.report.operations += 1;
             self.replay
                 .operation(lsn, header.time, operation)
@@ -294,29 +340,31 @@ fn judge_tail(
     let Some(end) = last_nonzero(bytes, chain.position) else {
         return Ok(None);
     };
-    let mut at = chain.position + ALIGNMENT as u64;
-    while at < end {
-        let witness = codec
-            .open_header(tail(bytes, at))
-            .ok()
-            .filter(|(header, _)| {
-                // Further conditions than the checksum, since this looks at millions of places.
-                header.lsn >= chain.next_lsn && header.time >= chain.time && header.synced <= at
-            });
-        if witness.is_some_and(|(header, _)| header.synced > chain.position) {
-            return Err(RecoveryError::Damaged {
-                path: chain.path.clone(),
-                offset: chain.position,
-                lsn: chain.next_lsn,
-                cause: error,
-                witness: format!("the frame at offset {at}"),
-            });
-        }
-        at += ALIGNMENT as u64;
+    let witness = codec.witness(bytes, chain.position, chain.next_lsn, chain.time);
+    if let Some(at) = witness {
+        return Err(RecoveryError::Damaged {
+            path: chain.path.clone(),
+            offset: chain.position,
+            lsn: chain.next_lsn,
+            cause: error,
+            witness: format!("the frame at offset {at}"),
+        });
     }
     let torn = tail(bytes, chain.position);
     let len = usize::try_from(end - chain.position).unwrap_or(torn.len());
     Ok(Some(torn.get(..len).unwrap_or(torn).to_vec()))
+}
+
+/// Whether the segment at `base` holds only zeros behind its header.
+pub(super) fn is_empty(
+    fs: &dyn Fs,
+    name: &LogName,
+    base: Option<&Lsn>,
+) -> Result<bool, RecoveryError> {
+    let path = name.segment(base.copied().unwrap_or(Lsn::FIRST));
+    let (_, bytes) =
+        read_segment(fs, &path, Vec::new()).map_err(|source| io_error("reading", &path, source))?;
+    Ok(last_nonzero(&bytes, segment::HEADER_LEN).is_none())
 }
 
 fn tail(bytes: &[u8], from: u64) -> &[u8] {

@@ -1,7 +1,7 @@
 //! What recovery mends, once the whole log was read and accepted.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::{RecoveryError, io_error};
 use super::{Chain, Found, Start};
@@ -72,75 +72,92 @@ pub enum Repair {
     },
 }
 
-/// Removes what is superfluous and what was left over, keeps a torn tail aside and zeroes it: each durable before the log goes on.
-pub(super) fn mend(
+/// What is to be mended of a log that was read and accepted, in the order in which [`mend`] does it.
+pub(super) fn plan(
     fs: &dyn Fs,
     name: &LogName,
     found: &Found,
     start: &Start,
     chain: Option<&Chain>,
-    report: &mut Report,
-) -> Result<(), RecoveryError> {
+) -> Result<Vec<Repair>, RecoveryError> {
     let leftovers = chain
         .map(|chain| chain.leftovers.as_slice())
         .unwrap_or_default();
     let leftovers = leftovers.iter().map(|&base| name.segment(base));
-    let removed: Vec<PathBuf> = leftovers
-        .chain(found.files.unfinished.iter().cloned())
-        .collect();
+    let leftovers = leftovers.chain(found.files.unfinished.iter().cloned());
+    let mut repairs: Vec<Repair> = leftovers.map(|path| Repair::Leftover { path }).collect();
     let snapshots = found.files.snapshots.iter();
     let snapshots = snapshots.filter(|&&next| next < start.next);
-    let superfluous: Vec<PathBuf> = snapshots
+    let superfluous = snapshots
         .map(|&next| name.snapshot(next))
-        .chain(start.superfluous.iter().map(|&base| name.segment(base)))
-        .collect();
-    if !superfluous.is_empty() && !sabotage::is("recovered-name-unsynced") {
+        .chain(start.superfluous.iter().map(|&base| name.segment(base)));
+    repairs.extend(superfluous.map(|path| Repair::Superfluous { path }));
+    let Some(chain) = chain else {
+        return Ok(repairs);
+    };
+    if let Some(torn) = &chain.torn {
+        repairs.push(Repair::TornTail {
+            path: chain.path.clone(),
+            offset: chain.position,
+            bytes: torn.len() as u64,
+            kept: place_aside(fs, name, chain)?,
+        });
+    }
+    if chain.len < full_len(chain) {
+        repairs.push(Repair::ShortFile {
+            path: chain.path.clone(),
+            len: chain.len,
+        });
+    }
+    Ok(repairs)
+}
+
+/// Removes what is superfluous and what was left over, keeps a torn tail aside and zeroes it: each
+/// durable before the log goes on.
+pub(super) fn mend(
+    fs: &dyn Fs,
+    name: &LogName,
+    repairs: &[Repair],
+    chain: Option<&Chain>,
+) -> Result<(), RecoveryError> {
+    let is_superfluous = |repair: &Repair| matches!(repair, Repair::Superfluous { .. });
+    if repairs.iter().any(is_superfluous) && !sabotage::is("recovered-name-unsynced") {
         // The server before this one may have died between giving the snapshot its name and syncing
         // that. The name must be durable before anything is gone that it stands for.
         fs.sync_dir(name.dir())
             .map_err(|source| io_error("syncing", name.dir(), source))?;
     }
-    for path in removed.iter().chain(&superfluous) {
-        fs.remove(path)
-            .map_err(|source| io_error("removing", path, source))?;
+    let mut removed = false;
+    for repair in repairs {
+        if let Repair::Leftover { path } | Repair::Superfluous { path } = repair {
+            fs.remove(path)
+                .map_err(|source| io_error("removing", path, source))?;
+            removed = true;
+        }
     }
-    if !removed.is_empty() || !superfluous.is_empty() {
+    if removed {
         fs.sync_dir(name.dir())
             .map_err(|source| io_error("syncing", name.dir(), source))?;
     }
-    report
-        .repairs
-        .extend(removed.into_iter().map(|path| Repair::Leftover { path }));
-    let superfluous = superfluous.into_iter();
-    report
-        .repairs
-        .extend(superfluous.map(|path| Repair::Superfluous { path }));
     let Some(chain) = chain else {
         return Ok(());
     };
     secure(fs, name, chain)?;
-    if let Some(torn) = &chain.torn {
-        let kept = keep_aside(fs, name, chain, torn)?;
-        report.repairs.push(Repair::TornTail {
-            path: chain.path.clone(),
-            offset: chain.position,
-            bytes: torn.len() as u64,
-            kept,
-        });
+    for repair in repairs {
+        if let (Repair::TornTail { kept, .. }, Some(torn)) = (repair, &chain.torn) {
+            keep_aside(fs, name, kept, torn)?;
+        }
     }
-    let full_len = chain.header.capacity.max(chain.position);
-    let short = chain.len < full_len;
-    if short {
-        report.repairs.push(Repair::ShortFile {
-            path: chain.path.clone(),
-            len: chain.len,
-        });
-    }
-    if chain.torn.is_some() || short {
-        zero_tail(chain, full_len)
+    if chain.torn.is_some() || chain.len < full_len(chain) {
+        zero_tail(chain, full_len(chain))
             .map_err(|source| io_error("zeroing the tail of", &chain.path, source))?;
     }
     Ok(())
+}
+
+/// The length that the last segment is to have.
+fn full_len(chain: &Chain) -> u64 {
+    chain.header.capacity.max(chain.position)
 }
 
 /// Makes durable what was read and accepted, names included.
@@ -164,31 +181,28 @@ fn secure(fs: &dyn Fs, name: &LogName, chain: &Chain) -> Result<(), RecoveryErro
         .map_err(|source| io_error("syncing", name.dir(), source))
 }
 
-/// Never replaces what an earlier start kept: a crash while the tail was zeroed may have left less
-/// of it to keep.
-fn keep_aside(
-    fs: &dyn Fs,
-    name: &LogName,
-    chain: &Chain,
-    torn: &[u8],
-) -> Result<PathBuf, RecoveryError> {
+/// Where a torn tail goes. Never replaces what an earlier start kept: a crash while the tail was
+/// zeroed may have left less of it to keep.
+fn place_aside(fs: &dyn Fs, name: &LogName, chain: &Chain) -> Result<PathBuf, RecoveryError> {
     let mut nth = 1;
-    let path = loop {
+    loop {
         let path = name.torn(chain.header.base, chain.position, nth);
         match fs.file_len(&path) {
             Ok(Some(_)) => nth += 1,
-            Ok(None) => break path,
+            Ok(None) => return Ok(path),
             Err(source) => return Err(io_error("looking at", &path, source)),
         }
-    };
+    }
+}
+
+fn keep_aside(fs: &dyn Fs, name: &LogName, path: &Path, torn: &[u8]) -> Result<(), RecoveryError> {
     let write = || {
-        let file = fs.create(&path)?;
+        let file = fs.create(path)?;
         write_all_at(&*file, torn, 0)?;
         file.sync_data()?;
         fs.sync_dir(name.dir())
     };
-    write().map_err(|source| io_error("keeping a torn tail in", &path, source))?;
-    Ok(path)
+    write().map_err(|source| io_error("keeping a torn tail in", path, source))
 }
 
 fn zero_tail(chain: &Chain, full_len: u64) -> io::Result<()> {

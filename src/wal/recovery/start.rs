@@ -33,15 +33,10 @@ pub(super) struct Start {
 }
 
 impl Start {
-    /// Gives the newest whole snapshot to `replay`.
-    pub(super) fn find(
-        fs: &dyn Fs,
-        name: &LogName,
-        found: &Found,
-        replay: &mut dyn Replay,
-    ) -> Result<Self, RecoveryError> {
-        let mut start = Self {
-            next: Lsn::FIRST,
+    /// Without a snapshot, at this operation.
+    pub(super) fn at(next: Lsn) -> Self {
+        Self {
+            next,
             time: Timestamp::default(),
             log_id: None,
             path: None,
@@ -49,7 +44,17 @@ impl Start {
             records: 0,
             broken: Vec::new(),
             superfluous: Vec::new(),
-        };
+        }
+    }
+
+    /// Gives the newest whole snapshot to `replay`.
+    pub(super) fn find(
+        fs: &dyn Fs,
+        name: &LogName,
+        found: &Found,
+        replay: &mut dyn Replay,
+    ) -> Result<Self, RecoveryError> {
+        let mut start = Self::at(Lsn::FIRST);
         for &next in found.files.snapshots.iter().rev() {
             match start.load(fs, name, next, found, replay) {
                 Ok(()) => break,
@@ -66,7 +71,8 @@ impl Start {
         Ok(start)
     }
 
-    fn load(
+    /// Gives the snapshot at `next` to `replay`, and begins with it if it is whole.
+    pub(super) fn load(
         &mut self,
         fs: &dyn Fs,
         name: &LogName,
@@ -139,7 +145,8 @@ impl Start {
 }
 
 /// Why a snapshot is not begun with.
-enum Bad {
+#[derive(Debug)]
+pub(super) enum Bad {
     /// It is damaged: an older one may do.
     Broken(SnapshotError),
     /// No older one may be taken in its place.
