@@ -74,7 +74,7 @@ async fn main() -> anyhow::Result<()> {
     clock.store(START + 2000, Ordering::Relaxed);
     let before = engine.watches().applied();
     submit(&engine, &[set(b"watched:changed", b"a")]).await?;
-    engine.snapshot().await.map_err(anyhow::Error::msg)?;
+    engine.snapshot().await?;
 
     submit(
         &engine,

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use hdrhistogram::Histogram;
 use tempfile::TempDir;
 
 use super::ask::ask;
@@ -229,10 +230,12 @@ fn measure_compaction(
                 let rate = measured.rate(Kind::Get) + measured.rate(Kind::Set);
                 let mut both = measured.get;
                 both.add(&measured.set)?;
-                Ok((rate, both.value_at_quantile(0.999) as f64 / 1000.0))
+                Ok((rate, both))
             })
         };
-        alone.push(run(options.seconds)?);
+        let tail = |latencies: &Histogram<u64>| latencies.value_at_quantile(0.999) as f64 / 1000.0;
+        let (rate, latencies) = run(options.seconds)?;
+        alone.push((rate, tail(&latencies)));
         let watch = Watch::default();
         let before = tree_resident(server.pid());
         let (rate, duration) = thread::scope(|scope| {
@@ -249,8 +252,11 @@ fn measure_compaction(
                 .join()
                 .map_err(|_| anyhow::anyhow!("the watch panicked"))?;
             let rate = rates.iter().map(|(rate, _)| rate).sum::<f64>() / rates.len() as f64;
-            let tail = rates.iter().map(|(_, tail)| *tail).fold(0.0, f64::max);
-            Ok::<_, anyhow::Error>(((rate, tail), duration))
+            let mut all = Histogram::new(3)?;
+            for (_, latencies) in &rates {
+                all.add(latencies)?;
+            }
+            Ok::<_, anyhow::Error>(((rate, tail(&all)), duration))
         })?;
         wait_for_snapshot(&server)?;
         let peak = watch.peak.load(Ordering::Relaxed);

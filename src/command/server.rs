@@ -17,7 +17,6 @@ const ROW: Spec = Spec {
 const QUICK: Flags = ROW.flags.and(Flags::FAST);
 const SAVING: Flags = Flags::ADMIN
     .and(Flags::NOSCRIPT)
-    .and(Flags::NO_MULTI)
     .and(Flags::NO_ASYNC_LOADING);
 const ADMIN: Flags = ROW.flags.and(Flags::ADMIN).and(Flags::NOSCRIPT);
 
@@ -106,7 +105,7 @@ pub(super) static COMMANDS: &[Spec] = &[
     },
     Spec {
         name: "SAVE",
-        flags: SAVING,
+        flags: SAVING.and(Flags::NO_MULTI),
         summary: "BGSAVE, and wait until it is done; other clients are served meanwhile",
         run: Run::Server(ServerCommand::Save),
         ..ROW

@@ -83,6 +83,12 @@ pub enum CompactionError {
     /// The server stops.
     #[error("the server is stopping")]
     Stopping,
+    /// The log ended, or failed, before all that the snapshot holds was synced.
+    #[error("the log ended before the snapshot was finished")]
+    Log,
+    /// The attempt that was waited for failed, for this reason.
+    #[error("{0}")]
+    Failed(String),
     /// A defect.
     #[error("writing the snapshot panicked, which is a defect of postres")]
     Panicked,
@@ -104,8 +110,8 @@ pub(super) struct Compaction {
     options: CompactionOptions,
     asked: Notify,
     status: Mutex<CompactionStatus>,
-    /// The number of attempts that have ended, for those who wait for one.
-    ended: watch::Sender<u64>,
+    /// What was wrong with the last attempt that has ended, for those who wait for one.
+    ended: watch::Sender<Option<String>>,
     /// Tables that the running snapshot has written.
     tables_done: AtomicUsize,
     stopping: AtomicBool,
@@ -139,7 +145,7 @@ impl Compaction {
             options,
             asked: Notify::new(),
             status: Mutex::new(status),
-            ended: watch::Sender::new(0),
+            ended: watch::Sender::new(None),
             tables_done: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
@@ -176,7 +182,8 @@ impl Compaction {
         self.options.percent > 0 && size >= self.options.min_log && u128::from(size) * 100 >= share
     }
 
-    fn begin(&self) -> Result<(), CompactionError> {
+    /// Lets one snapshot begin, if none has: from here on there is one being written.
+    fn claim(&self) -> Result<(), CompactionError> {
         if self.stopping.load(Ordering::Relaxed) {
             return Err(CompactionError::Stopping);
         }
@@ -203,9 +210,8 @@ impl Compaction {
                 status.failed += 1;
             }
         }
-        // While nobody can look at the status: who finds no snapshot running, and waits from then
-        // on, is not told of this one.
-        self.ended.send_modify(|ended| *ended += 1);
+        // While nobody can look at the status: whoever claims the next one is not told of this.
+        self.ended.send_replace(error.map(ToString::to_string));
     }
 }
 
@@ -240,32 +246,22 @@ impl Engine {
     /// Has a snapshot begin, if none is being written.
     pub fn begin_snapshot(&self) -> Result<(), CompactionError> {
         let compaction = self.compaction().ok_or(CompactionError::NoLog)?;
-        if compaction.status.lock().running_since.is_some() {
-            return Err(CompactionError::Busy);
-        }
+        compaction.claim()?;
         compaction.asked.notify_one();
         Ok(())
     }
 
-    /// The same, and waits until it has ended.
-    pub async fn snapshot(&self) -> Result<(), String> {
-        let compaction = self.compaction().ok_or(CompactionError::NoLog);
-        let compaction = compaction.map_err(|error| error.to_string())?;
-        let mut ended = {
-            let status = compaction.status.lock();
-            if status.running_since.is_some() {
-                return Err(CompactionError::Busy.to_string());
-            }
-            compaction.ended.subscribe()
-        };
+    /// The same, and waits until it has ended. The error says why it failed.
+    pub async fn snapshot(&self) -> Result<(), CompactionError> {
+        let compaction = self.compaction().ok_or(CompactionError::NoLog)?;
+        compaction.claim()?;
+        // The one before has ended, and said so; what ends next is this one.
+        let mut ended = compaction.ended.subscribe();
         compaction.asked.notify_one();
-        if ended.changed().await.is_err() {
-            return Err(CompactionError::Stopping.to_string());
-        }
-        match compaction.status.lock().error.clone() {
-            Some(error) => Err(error),
-            None => Ok(()),
-        }
+        let told = ended.changed().await;
+        told.map_err(|_| CompactionError::Stopping)?;
+        let error = ended.borrow().clone();
+        error.map_or(Ok(()), |why| Err(CompactionError::Failed(why)))
     }
 
     /// Compacts the log whenever it has grown enough or somebody asks, for as long as it is polled.
@@ -282,7 +278,7 @@ impl Engine {
                 _ = ticks.tick() => false,
             };
             let due = || Instant::now() >= not_before && compaction.is_due(self.snapshot_len());
-            if !asked && !due() {
+            if !asked && (!due() || compaction.claim().is_err()) {
                 continue;
             }
             let engine = Arc::clone(&self);
@@ -317,7 +313,6 @@ impl Engine {
     /// Writes a snapshot, and then removes what it makes superfluous.
     fn write_snapshot(&self) -> Result<(), CompactionError> {
         let compaction = self.compaction().ok_or(CompactionError::NoLog)?;
-        compaction.begin()?;
         let outcome = self.try_snapshot(compaction).and_then(|last| {
             compaction.status.lock().last = Some(last);
             let retired = compaction.folder.retire(last.next);
@@ -353,7 +348,7 @@ impl Engine {
         drop(freezer);
         // Elsewhere than under `always`, the log's end may not be on the disk. It must not end
         // before the snapshot does.
-        self.sync_log().map_err(|_| CompactionError::Stopping)?;
+        self.sync_log().map_err(|_| CompactionError::Log)?;
         let totals = writer.finish()?;
         *compaction.log.lock() = LogSize {
             recovered: 0,

@@ -224,6 +224,15 @@ impl Engine {
         self.state.view_whole(read)
     }
 
+    /// The same; but while the log is being read, when nobody may look at a key anyway, it does not
+    /// wait for that.
+    pub fn read_whole_unless_loading<R>(&self, read: impl FnOnce(&View<'_>) -> R) -> R {
+        if self.writes.get().is_none() {
+            return read(&self.state.view());
+        }
+        self.read_whole(read)
+    }
+
     /// Who is told when keys change.
     pub fn watches(&self) -> &Arc<Watches> {
         self.state.watches()

@@ -322,7 +322,9 @@ impl Session {
                 Taken::Wait(Wait {
                     dialect: heard,
                     reply,
-                    at_stop: Reply::Error(ErrorReply::Other(format!("ERR {Stopped}").into())),
+                    at_stop: Reply::Error(command::error(
+                        "ERR the server is stopping; no snapshot was written",
+                    )),
                     can_be_ended: false,
                 })
             }

@@ -171,7 +171,7 @@ impl Session {
                 self.spoken(dialect),
             );
         }
-        let (reply, laps) = self.shared.engine.read_whole(|view| {
+        let (reply, laps) = self.shared.engine.read_whole_unless_loading(|view| {
             let as_watched = |(key, was_there)| view.get(key).is_some() == was_there;
             let changed = watch.as_ref().is_some_and(Watch::is_changed);
             if changed || !watched().into_iter().all(as_watched) {

@@ -45,6 +45,19 @@ impl HashMap {
         self.tables.try_read()
     }
 
+    /// Removes every key; those to come are spread by this seed.
+    pub(super) fn clear_with(&self, seed: HashSeed) {
+        let mut tables = self.tables.write();
+        let full = tables.clear(seed);
+        let len = self.len.swap(0, Ordering::Relaxed);
+        self.expiring.store(0, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+        drop(tables);
+        if len > FREED_AT_ONCE {
+            free_elsewhere(full);
+        }
+    }
+
     fn count_in(&self, come: &[Entry]) {
         let expiring = come.iter().filter(|entry| entry.expires().is_some());
         let bytes: usize = come.iter().map(Entry::memory).sum();
@@ -117,15 +130,7 @@ impl InMemStore for HashMap {
     }
 
     fn clear(&self) {
-        let mut tables = self.tables.write();
-        let full = tables.clear();
-        let len = self.len.swap(0, Ordering::Relaxed);
-        self.expiring.store(0, Ordering::Relaxed);
-        self.bytes.store(0, Ordering::Relaxed);
-        drop(tables);
-        if len > FREED_AT_ONCE {
-            free_elsewhere(full);
-        }
+        self.clear_with(HashSeed::random());
     }
 
     fn freeze(&self) {

@@ -110,7 +110,9 @@ impl InMemStore for ShardedMap {
     }
 
     fn clear(&self) {
-        self.shards.iter().for_each(InMemStore::clear);
+        // One for all, so that a snapshot can keep it.
+        let seed = HashSeed::random();
+        self.shards.iter().for_each(|shard| shard.clear_with(seed));
     }
 
     fn freeze(&self) {

@@ -91,8 +91,8 @@ impl Tables {
 
     /// Empty tables in place of these, which are handed back unless they are still needed for
     /// what they held when they were frozen.
-    pub(super) fn clear(&mut self) -> Option<Self> {
-        let empty = Self::new(self.count(), 0, HashSeed::random());
+    pub(super) fn clear(&mut self, seed: HashSeed) -> Option<Self> {
+        let empty = Self::new(self.count(), 0, seed);
         let mut full = std::mem::replace(self, empty);
         // What was set since an earlier clearing is no part of what was frozen.
         self.cleared = full.cleared.take();

@@ -38,18 +38,26 @@ pub fn retire(
     }
     let from = snapshot.min(active);
     let mut kept = None;
-    for base in superfluous(fs, name, &files.segments, from, Some(active))? {
-        let (path, new) = (name.segment(base), name.new_segment(base));
-        let keep = kept.is_none() && recycled.is_empty();
-        // One that cannot be renamed is removed instead.
-        if keep && fs.rename(&path, &new).is_ok() {
-            kept = Some(new);
-        } else {
-            fs.remove(&path)?;
+    let mut give_back = || {
+        for base in superfluous(fs, name, &files.segments, from, Some(active))? {
+            let (path, new) = (name.segment(base), name.new_segment(base));
+            let keep = kept.is_none() && recycled.is_empty();
+            // One that cannot be renamed is removed instead.
+            if keep && fs.rename(&path, &new).is_ok() {
+                kept = Some(new);
+            } else {
+                fs.remove(&path)?;
+            }
+            retired.segments += 1;
         }
-        retired.segments += 1;
+        fs.sync_dir(name.dir())
+    };
+    let given_back = give_back();
+    if let (Err(_), Some(kept)) = (&given_back, &kept) {
+        // Nobody would use it. Best effort: the next start would remove it.
+        let _ = fs.remove(kept);
     }
-    fs.sync_dir(name.dir())?;
+    given_back?;
     // Only now can a crash not bring it back as a segment, and whoever takes it may overwrite it.
     if let Some(kept) = kept {
         recycled.put(kept);

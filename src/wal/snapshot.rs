@@ -23,7 +23,7 @@ const BLOCK_BYTES: usize = 256 << 10;
 
 /// A sync each time this much was written: the log's own syncs, on the same disk, then wait behind
 /// little of it.
-const SYNC_EVERY: u64 = 2 << 20;
+const SYNC_EVERY: u64 = 512 << 10;
 
 /// What a snapshot's header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,6 +281,16 @@ pub struct Block {
 }
 
 impl Block {
+    /// Its length, its header included.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it holds no record.
+    pub fn is_empty(&self) -> bool {
+        self.body_len == 0
+    }
+
     /// Its records, in order.
     pub fn records(&self) -> Operations<'_> {
         let body = self.bytes.get(frame::HEADER_LEN..).unwrap_or_default();

@@ -431,7 +431,7 @@ fn live_through_storm(shards: usize) -> (Disk, Contents, Timestamp, usize) {
             let before = engine.watches().applied();
             // What cannot be removed is no fault of the snapshot's.
             if let Err(error) = engine.snapshot().await {
-                assert!(error.contains("superfluous"), "{error}");
+                assert!(error.to_string().contains("superfluous"), "{error}");
             }
             let last = engine.compaction_status().last.unwrap();
             assert!(

@@ -18,6 +18,9 @@ use crate::wal::snapshot::{Block, SnapshotHeader};
 use run::Run;
 use workers::Workers;
 
+/// A run, or a block of a snapshot, that is longer than this is not handed to another thread.
+const LARGE: usize = 8 << 20;
+
 /// A run of so many bytes is worth a change of threads; a shorter one is applied at once.
 const RUN_BYTES: usize = 256 << 10;
 
@@ -73,7 +76,8 @@ impl Replay for Replayer<'_> {
             return Err("a block without a snapshot".to_owned());
         };
         // What the first holds beside entries says how the others are to be taken in.
-        if !std::mem::take(is_first) && self.workers.count() > 0 {
+        let is_first = std::mem::take(is_first);
+        if !is_first && self.workers.count() > 0 && block.len() <= LARGE {
             self.workers.block(block);
             return Ok(());
         }
@@ -114,7 +118,8 @@ impl Replay for Replayer<'_> {
         if self.run.len() < self.run_bytes {
             return Ok(());
         }
-        if self.workers.count() == 0 {
+        // Several that are large, waiting each for a thread, would take much memory.
+        if self.workers.count() == 0 || self.run.len() > LARGE {
             return self.settle();
         }
         let run = std::mem::replace(&mut self.run, Run::with_capacity(2 * self.run_bytes));

@@ -325,9 +325,11 @@ fn log(session: &Session, fields: &mut Fields) {
     fields.add("snapshots_failed", status.failed);
     fields.add("snapshot_last_error", one_line(status.error.as_deref()));
     let last = status.last;
-    fields.add("snapshot_last_lsn", last.map_or(0, |last| last.next.0));
+    let held = last.map_or(0, |last| last.next.0.saturating_sub(1));
+    fields.add("snapshot_last_lsn", held);
     fields.add("snapshot_last_bytes", last.map_or(0, |last| last.bytes));
-    let age = last.map_or(0, |last| engine.time().0.saturating_sub(last.at.0) / 1000);
+    let saved = session.last_save_seconds();
+    let age = last.map_or(0, |_| (engine.time().0 / 1000).saturating_sub(saved));
     fields.add("snapshot_last_age_sec", age);
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Answer, refuse};
-use crate::command::{Reply, error, is_word, syntax};
+use crate::command::{Reply, is_word, syntax};
 use crate::engine::CompactionError;
 use crate::protocol::ErrorReply;
 use crate::server::session::Session;
@@ -18,8 +18,9 @@ impl Session {
 
     pub(super) fn last_save_seconds(&self) -> u64 {
         let last = self.shared.engine.compaction_status().last;
-        let at = last.map_or(self.shared.console.started_at, |last| last.at);
-        at.0 / 1000
+        // Of one that an earlier server wrote only the time of its last write is known, if it had any.
+        let at = last.map(|last| last.at).filter(|at| at.0 > 0);
+        at.unwrap_or(self.shared.console.started_at).0 / 1000
     }
 
     pub(super) fn background_save(&self, args: &[&[u8]]) -> Reply {
@@ -51,20 +52,12 @@ impl Session {
     }
 
     pub(super) fn save(&self) -> Answer {
-        if self
-            .shared
-            .engine
-            .compaction_status()
-            .running_since
-            .is_some()
-        {
-            return Reply::Error(error(BUSY)).into();
-        }
         let engine = Arc::clone(&self.shared.engine);
         Answer::Later(Box::pin(async move {
             match engine.snapshot().await {
                 Ok(()) => Reply::Ok,
-                Err(error) => failed(&error),
+                Err(CompactionError::Busy) => refuse(BUSY),
+                Err(other) => failed(&other.to_string()),
             }
         }))
     }
