@@ -15,7 +15,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 use crate::engine::CompactionOptions;
 use crate::wal::{LogOptions, SyncPolicy};
 
-pub use log::{LogCommand, Subcommand};
+pub use log::{ExistingLog, LogCommand, Subcommand};
 
 /// A durable in-memory key-value server.
 ///

@@ -63,17 +63,17 @@ fn main() -> ExitCode {
 fn work_on_log(command: &LogCommand) -> anyhow::Result<()> {
     let (mut stdout, mut stderr) = (std::io::stdout().lock(), std::io::stderr().lock());
     match command {
-        LogCommand::Dump { wal, from, json } => {
+        LogCommand::Dump { log, from, json } => {
             let form = if *json { Form::Json } else { Form::Text };
-            if let Some(ending) = dump(&StdFs, wal, Lsn(*from), form, &mut stdout)? {
+            if let Some(ending) = dump(&StdFs, &log.wal, Lsn(*from), form, &mut stdout)? {
                 let _ = writeln!(stderr, "postres: {ending}");
             }
         }
-        LogCommand::Check { wal } => check(&StdFs, wal, &mut stdout)?,
-        LogCommand::Repair { wal } => repair(&StdFs, wal, &mut stdout)?,
-        LogCommand::Backup { to, wal } => {
+        LogCommand::Check { log } => check(&StdFs, &log.wal, &mut stdout)?,
+        LogCommand::Repair { log } => repair(&StdFs, &log.wal, &mut stdout)?,
+        LogCommand::Backup { to, log } => {
             let fs: Arc<dyn Fs> = Arc::new(StdFs);
-            let BackedUp { files, bytes, last } = backup(&fs, wal, to)?;
+            let BackedUp { files, bytes, last } = backup(&fs, &log.wal, to)?;
             let last = last.map_or("no operation".to_owned(), |last| {
                 format!("operation {last}")
             });

@@ -20,6 +20,20 @@ pub enum Subcommand {
     Log(LogCommand),
 }
 
+#[expect(missing_docs, reason = "clap would take it for the command's")]
+#[derive(Debug, Clone, clap::Args)]
+pub struct ExistingLog {
+    /// The log: its folder, and the first part of its files' names
+    #[arg(
+        long,
+        env = "POSTRES_WAL",
+        hide_env_values = true,
+        value_name = "PATH",
+        default_value = "./wal_files/wal_file"
+    )]
+    pub wal: PathBuf,
+}
+
 /// What to do with a log.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum LogCommand {
@@ -30,15 +44,9 @@ pub enum LogCommand {
     /// that it holds. Of a compacted log these are what is left behind its snapshot, which is not
     /// shown. How the log ends is told on standard error. The log is not changed.
     Dump {
-        /// The log: its folder, and the first part of its files' names
-        #[arg(
-            long,
-            env = "POSTRES_WAL",
-            hide_env_values = true,
-            value_name = "PATH",
-            default_value = "./wal_files/wal_file"
-        )]
-        wal: PathBuf,
+        #[expect(missing_docs, reason = "clap would take it for the command's")]
+        #[command(flatten)]
+        log: ExistingLog,
 
         /// Begins with the operation at this position; what is before it is not even read
         #[arg(long, value_name = "LSN", default_value_t = 1, value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
@@ -59,15 +67,9 @@ pub enum LogCommand {
     /// code is 0 if a server would start and no file is damaged; a write that a crash cut short is no
     /// damage, and is told. It is 1 if not; then a line names each damage.
     Check {
-        /// The log: its folder, and the first part of its files' names
-        #[arg(
-            long,
-            env = "POSTRES_WAL",
-            hide_env_values = true,
-            value_name = "PATH",
-            default_value = "./wal_files/wal_file"
-        )]
-        wal: PathBuf,
+        #[expect(missing_docs, reason = "clap would take it for the command's")]
+        #[command(flatten)]
+        log: ExistingLog,
     },
 
     /// Mends what a start would mend, and tells each thing done
@@ -76,15 +78,9 @@ pub enum LogCommand {
     /// what was left over or is superfluous is removed. Where a server would not start, nothing is
     /// changed: what is damaged has to come from a copy.
     Repair {
-        /// The log: its folder, and the first part of its files' names
-        #[arg(
-            long,
-            env = "POSTRES_WAL",
-            hide_env_values = true,
-            value_name = "PATH",
-            default_value = "./wal_files/wal_file"
-        )]
-        wal: PathBuf,
+        #[expect(missing_docs, reason = "clap would take it for the command's")]
+        #[command(flatten)]
+        log: ExistingLog,
     },
 
     /// Copies a log into a folder, also while a server runs on it
@@ -96,15 +92,9 @@ pub enum LogCommand {
         #[arg(value_name = "FOLDER")]
         to: PathBuf,
 
-        /// The log: its folder, and the first part of its files' names
-        #[arg(
-            long,
-            env = "POSTRES_WAL",
-            hide_env_values = true,
-            value_name = "PATH",
-            default_value = "./wal_files/wal_file"
-        )]
-        wal: PathBuf,
+        #[expect(missing_docs, reason = "clap would take it for the command's")]
+        #[command(flatten)]
+        log: ExistingLog,
     },
 
     /// Makes a new log of the text log of post-go-res
