@@ -20,6 +20,7 @@
 use std::env;
 use std::fs;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -91,6 +92,9 @@ fn run() -> Result<()> {
         }
         return Ok(());
     }
+    if let Some(address) = options.at {
+        return load_only(&cases, &options, address);
+    }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     let lab = Lab {
@@ -125,6 +129,11 @@ fn choose_cases(options: &Options) -> Result<Vec<Case>> {
         .map(|part| part.to_lowercase())
         .collect();
     let mut cases = cases::all();
+    let names: Vec<_> = cases.iter().map(|case| case.name.to_lowercase()).collect();
+    // A whole name means one case, though it may be a part of another's.
+    let is_meant = |part: &String, name: &String| {
+        part == name || (!names.contains(part) && name.contains(part.as_str()))
+    };
     if options.beside.is_some() {
         cases.iter_mut().for_each(Case::beside_other_build);
     }
@@ -132,7 +141,7 @@ fn choose_cases(options: &Options) -> Result<Vec<Case>> {
         let left_out =
             case.generator == Generator::RedisBenchmark && options.without_redis_benchmark;
         let name = case.name.to_lowercase();
-        let is_wanted = wanted.is_empty() || wanted.iter().any(|part| name.contains(part));
+        let is_wanted = wanted.is_empty() || wanted.iter().any(|part| is_meant(part, &name));
         is_wanted && !left_out
     });
     ensure!(!cases.is_empty(), "no case has {wanted:?} in its name");
@@ -208,6 +217,25 @@ fn measure_all(cases: Vec<Case>, options: &Options, lab: &Lab) -> Result<Vec<Cas
             measure(case, options, lab, slow_sync).with_context(|| format!("case \"{name}\""))
         })
         .collect()
+}
+
+/// Makes the load of each case against a server that somebody else looks after.
+fn load_only(cases: &[Case], options: &Options, address: SocketAddr) -> Result<()> {
+    let length = Length::Timed {
+        warm_up: options.seconds / 5,
+        measured: options.seconds,
+    };
+    for case in cases.iter().filter(|case| case.generator == Generator::Own) {
+        if case.preloaded {
+            generator::run(address, case.protocol(), &Load::preload(cases::KEYS))?;
+        }
+        for round in 0..options.rounds {
+            let measured = generator::run(address, case.protocol(), &case.load(length, round))?;
+            let sample = Sample::new(&measured, Duration::ZERO);
+            progress(format_args!("{}, round {}: {sample}", case.name, round + 1));
+        }
+    }
+    Ok(())
 }
 
 /// Measures one case: all its servers stay up, and take turns.

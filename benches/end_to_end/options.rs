@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,6 +37,10 @@ pub(crate) struct Options {
     /// Also measure another build of postres, beside the one that was just built
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) beside: Option<PathBuf>,
+
+    /// Only make the load of each case, against a server that is running, as for a profiler
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["beside", "large", "json"])]
+    pub(crate) at: Option<SocketAddr>,
 
     /// Also measure recovery and compaction with this many million keys, which takes minutes
     #[arg(long, value_name = "MILLIONS", num_args = 0..=1, default_missing_value = "5", value_parser = value_parser!(u32).range(1..=100))]
