@@ -103,7 +103,7 @@ pub struct Config {
     #[arg(long, env = "POSTRES_COMPACT_PERCENT", hide_env_values = true, value_name = "PERCENT", default_value_t = 100, value_parser = ranged(0, 100_000))]
     pub compact_percent: usize,
 
-    /// Threads that serve connections [default: the cores]
+    /// Threads that serve connections [default: the cores but one]
     #[arg(long, env = "POSTRES_THREADS", hide_env_values = true, value_parser = ranged(1, 1024))]
     pub threads: Option<usize>,
 
@@ -316,10 +316,12 @@ impl Config {
         }
     }
 
-    /// Threads that serve connections.
+    /// Threads that serve connections: unless it was said how many, one less than there are
+    /// cores. The log's thread and the system's part of the network fill that core, and a thread
+    /// that must share one makes the others wait.
     pub fn threads(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        self.threads.unwrap_or_else(cores)
+        self.threads.unwrap_or_else(|| (cores() - 1).max(1))
     }
 
     /// How long a stop may take.

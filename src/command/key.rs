@@ -132,7 +132,7 @@ pub(super) static COMMANDS: &[Spec] = &[
         complexity: "O(N), N being the number of all keys",
         required: &["pattern"],
         summary: "the keys that match a pattern",
-        run: Run::Walk(keys),
+        run: Run::Long(keys),
         ..ROW
     },
     Spec {

@@ -84,6 +84,8 @@ pub enum Sees {
     Keys,
     /// Each key that it meets, as it is then.
     Any,
+    /// The same; and to look may take long.
+    AnyForLong,
 }
 
 impl Spec {
@@ -102,6 +104,11 @@ impl Spec {
                 run,
                 args,
                 sees: Sees::Any,
+            },
+            Run::Long(run) => Command::Read {
+                run,
+                args,
+                sees: Sees::AnyForLong,
             },
             Run::ReadWhole(run) => Command::Read {
                 run,

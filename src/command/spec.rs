@@ -41,6 +41,8 @@ pub enum Run {
     Read(ReadFn),
     /// It looks at many keys, and makes no claim about any two of them.
     Walk(ReadFn),
+    /// The same, and it may take so long that other clients must not wait for it.
+    Long(ReadFn),
     /// It reads several keys, which must be seen as they were together at one moment.
     ReadWhole(ReadFn),
     /// It concerns the connection or the server.

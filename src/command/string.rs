@@ -261,8 +261,8 @@ pub(super) static COMMANDS: &[Spec] = &[
         required: &["key1", "key2"],
         optional: "[LEN] [IDX] [MINMATCHLEN length] [WITHMATCHLEN]",
         summary: "the longest common subsequence of two values",
-        // It may take a second: nobody is held up meanwhile.
-        run: Run::Walk(|view, args| or_error(find_lcs(view, args))),
+        // It may take a second: what is applied meanwhile does not wait either.
+        run: Run::Long(|view, args| or_error(find_lcs(view, args))),
         ..ROW
     },
 ];

@@ -28,6 +28,7 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::command::{ReadFn, Reply, Sees, View, Watches};
@@ -194,10 +195,10 @@ impl Engine {
         let (submitter, log) = group_commit::start(writer, deliver).map_err(StartError::Thread)?;
         let applier = apply_groups(Arc::clone(state), groups_rx, Arc::clone(&unapplied));
         let applier = tokio::spawn(applier);
-        let flavor = tokio::runtime::Handle::current().runtime_flavor();
+        let flavor = Handle::current().runtime_flavor();
         // Without a sync to wait for, or a thread to spare, there is nothing to gain.
-        let commit_here = options.policy == SyncPolicy::Always
-            && flavor == tokio::runtime::RuntimeFlavor::MultiThread;
+        let commit_here =
+            options.policy == SyncPolicy::Always && flavor == RuntimeFlavor::MultiThread;
         let writes = Writes::Logged {
             submitter,
             room: Arc::new(Semaphore::new(MAX_WAITING_BYTES)),
@@ -216,6 +217,7 @@ impl Engine {
             Sees::Key => self.state.view_key(|view| run(view, args)),
             Sees::Keys => self.state.view_whole(|view| run(view, args)),
             Sees::Any => run(&self.state.view(), args),
+            Sees::AnyForLong => aside(|| run(&self.state.view(), args)),
         }
     }
 
@@ -335,5 +337,15 @@ impl Engine {
         if let Some(Writes::Logged { submitter, .. }) = self.writes.get() {
             submitter.close();
         }
+    }
+}
+
+/// Does what takes long on this thread, whose other tasks go on elsewhere meanwhile, where the
+/// runtime can do that.
+fn aside<R>(work: impl FnOnce() -> R) -> R {
+    let runtime = Handle::try_current();
+    match runtime.map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }

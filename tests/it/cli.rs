@@ -174,7 +174,7 @@ fn help_goes_to_stdout_and_tells_every_flag_with_its_default() {
             ("--size", "64"),
             ("--fsync", "always"),
             ("--segment-mib", "64"),
-            ("--threads", "the cores"),
+            ("--threads", "the cores but one"),
             ("--max-connections", "10000"),
             ("--shutdown-timeout", "10"),
             ("--log-format", "text"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::support::client::Client;
 use crate::support::process::Server;
@@ -189,5 +190,36 @@ fn of_two_clients_that_race_to_set_a_key_that_is_absent_just_one_wins_also_after
     }
     let won = winners.values().filter(|winner| **winner == 1).count();
     assert!((1..500).contains(&won), "one was always first: no race");
+    server.stop();
+}
+
+#[test]
+fn who_asks_for_much_keeps_nobody_waiting_even_where_one_thread_serves_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &["-threads", "1", "-fsync", "never"]);
+    let mut slow = server.connect();
+    for many in 0..100 {
+        let pairs: Vec<_> = (0..1000).map(|n| format!("key:{many}:{n} v")).collect();
+        let set = format!("MSET {}", pairs.join(" "));
+        assert_eq!(slow.request(&set), "+OK");
+    }
+    let begun = Instant::now();
+    slow.send(b"KEYS *:*:*1*2*3*x\n");
+    let asking = std::thread::spawn(move || {
+        assert_eq!(slow.reply(), "+OK 0");
+        begun.elapsed()
+    });
+    let mut quick = server.connect();
+    let mut longest = Duration::ZERO;
+    while !asking.is_finished() {
+        let begun = Instant::now();
+        assert_eq!(quick.request("EXISTS key:1:1"), "+OK 1");
+        longest = longest.max(begun.elapsed());
+    }
+    let took = asking.join().unwrap();
+    assert!(
+        longest < took / 2,
+        "{longest:?}, where another client's request took {took:?}"
+    );
     server.stop();
 }
