@@ -96,6 +96,9 @@ mod tests {
         fn prepare(&self, seed: HashSeed, keys: usize) {
             self.store.prepare(seed, keys);
         }
+        fn fit(&self) {
+            self.store.fit();
+        }
         fn lane(&self, key: &[u8]) -> usize {
             self.store.lane(key)
         }

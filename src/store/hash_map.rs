@@ -17,9 +17,44 @@ use crate::time::Timestamp;
 pub struct HashMap {
     tables: RwLock<Tables>,
     table_count: usize,
+    counts: Counts,
+}
+
+/// What a map holds. Read by anyone; changed only by who holds the map's lock for writing, so that
+/// a load and a store do, at a tenth of the cost of an atomic addition.
+#[derive(Debug, Default)]
+struct Counts {
     len: AtomicUsize,
     expiring: AtomicUsize,
     bytes: AtomicUsize,
+}
+
+impl Counts {
+    fn change(&self, _: &mut Tables, entry: &Entry, change: impl Fn(usize, usize) -> usize) {
+        let one = |count: &AtomicUsize, by| {
+            let before = count.load(Ordering::Relaxed);
+            count.store(change(before, by), Ordering::Relaxed);
+        };
+        one(&self.len, 1);
+        one(&self.bytes, entry.memory());
+        if entry.expires().is_some() {
+            one(&self.expiring, 1);
+        }
+    }
+
+    fn come(&self, tables: &mut Tables, entry: &Entry) {
+        self.change(tables, entry, usize::wrapping_add);
+    }
+
+    fn gone(&self, tables: &mut Tables, entry: &Entry) {
+        self.change(tables, entry, usize::wrapping_sub);
+    }
+
+    fn clear(&self, _: &mut Tables) {
+        for count in [&self.len, &self.expiring, &self.bytes] {
+            count.store(0, Ordering::Relaxed);
+        }
+    }
 }
 
 impl HashMap {
@@ -34,9 +69,7 @@ impl HashMap {
         Self {
             table_count: tables.count(),
             tables: RwLock::new(tables),
-            len: AtomicUsize::new(0),
-            expiring: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
+            counts: Counts::default(),
         }
     }
 
@@ -49,29 +82,20 @@ impl HashMap {
     pub(super) fn clear_with(&self, seed: HashSeed) {
         let mut tables = self.tables.write();
         let full = tables.clear(seed);
-        let len = self.len.swap(0, Ordering::Relaxed);
-        self.expiring.store(0, Ordering::Relaxed);
-        self.bytes.store(0, Ordering::Relaxed);
+        let len = self.len();
+        self.counts.clear(&mut tables);
         drop(tables);
         if len > FREED_AT_ONCE {
             free_elsewhere(full);
         }
     }
 
-    fn count_in(&self, come: &[Entry]) {
-        let expiring = come.iter().filter(|entry| entry.expires().is_some());
-        let bytes: usize = come.iter().map(Entry::memory).sum();
-        self.len.fetch_add(come.len(), Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.expiring.fetch_add(expiring.count(), Ordering::Relaxed);
-    }
-
-    fn count_out(&self, gone: &[Entry]) {
-        let expiring = gone.iter().filter(|entry| entry.expires().is_some());
-        let bytes: usize = gone.iter().map(Entry::memory).sum();
-        self.len.fetch_sub(gone.len(), Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.expiring.fetch_sub(expiring.count(), Ordering::Relaxed);
+    /// Puts an entry in, under the lock that is held.
+    fn insert(&self, tables: &mut Tables, entry: Entry) -> Option<Entry> {
+        self.counts.come(tables, &entry);
+        let replaced = tables.insert(entry)?;
+        self.counts.gone(tables, &replaced);
+        Some(replaced)
     }
 }
 
@@ -87,21 +111,17 @@ impl InMemStore for HashMap {
     }
 
     fn set(&self, entry: Entry) -> Option<Entry> {
-        self.count_in(std::slice::from_ref(&entry));
-        let replaced = self.tables.write().insert(entry);
-        self.count_out(replaced.as_slice());
-        replaced
+        self.insert(&mut self.tables.write(), entry)
     }
 
     fn set_all(&self, entries: &mut Vec<Entry>) {
-        self.count_in(entries);
         let mut tables = self.tables.write();
         let replaced: Vec<_> = entries
             .drain(..)
-            .filter_map(|entry| tables.insert(entry))
+            .filter_map(|entry| self.insert(&mut tables, entry))
             .collect();
         drop(tables);
-        self.count_out(&replaced);
+        drop(replaced);
     }
 
     fn seed(&self) -> HashSeed {
@@ -115,14 +135,19 @@ impl InMemStore for HashMap {
         }
     }
 
+    fn fit(&self) {
+        self.tables.write().fit();
+    }
+
     fn lane(&self, _: &[u8]) -> usize {
         0
     }
 
     fn del(&self, key: &[u8]) -> Option<Entry> {
-        let removed = self.tables.write().remove(key);
-        self.count_out(removed.as_slice());
-        removed
+        let mut tables = self.tables.write();
+        let removed = tables.remove(key)?;
+        self.counts.gone(&mut tables, &removed);
+        Some(removed)
     }
 
     fn change_in_place(&self, key: &[u8], change: &mut dyn FnMut(&mut [u8])) -> bool {
@@ -152,15 +177,15 @@ impl InMemStore for HashMap {
     }
 
     fn len(&self) -> usize {
-        self.len.load(Ordering::Relaxed)
+        self.counts.len.load(Ordering::Relaxed)
     }
 
     fn expiring(&self) -> usize {
-        self.expiring.load(Ordering::Relaxed)
+        self.counts.expiring.load(Ordering::Relaxed)
     }
 
     fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.counts.bytes.load(Ordering::Relaxed)
     }
 
     fn table_count(&self) -> usize {
@@ -176,8 +201,12 @@ impl InMemStore for HashMap {
     }
 
     fn sweep(&self, index: usize, now: Timestamp) -> usize {
-        let expired = self.tables.write().sweep(index, now);
-        self.count_out(&expired);
+        let mut tables = self.tables.write();
+        let expired = tables.sweep(index, now);
+        for entry in &expired {
+            self.counts.gone(&mut tables, entry);
+        }
+        drop(tables);
         expired.len()
     }
 }

@@ -42,6 +42,8 @@ pub trait InMemStore: fmt::Debug + Send + Sync {
     /// come in the order in which a store of the same seed held them then go into few tables at a
     /// time, which stay in the processor's cache.
     fn prepare(&self, seed: HashSeed, keys: usize);
+    /// Gives back most of the room that was made for keys which have not come.
+    fn fit(&self);
     /// A number that is the same for keys that share a lock: two threads that change keys of
     /// different lanes do not wait for each other.
     fn lane(&self, key: &[u8]) -> usize;

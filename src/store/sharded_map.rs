@@ -96,6 +96,10 @@ impl InMemStore for ShardedMap {
         }
     }
 
+    fn fit(&self) {
+        self.shards.iter().for_each(InMemStore::fit);
+    }
+
     fn lane(&self, key: &[u8]) -> usize {
         // The remainder is below the number of shards, so it fits a usize.
         (djb2(key) % self.shards.len() as u64) as usize

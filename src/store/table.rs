@@ -220,6 +220,17 @@ impl Tables {
         Some(entry)
     }
 
+    /// Gives back what no table would have grown to by itself.
+    pub(super) fn fit(&mut self) {
+        for table in &mut self.tables {
+            let entries = &mut table.entries;
+            if entries.len() < entries.capacity() / 2 {
+                let hasher = &self.hasher;
+                entries.shrink_to(entries.len(), |other| hash_of(hasher, other.key()));
+            }
+        }
+    }
+
     pub(super) fn entries(&self, index: usize) -> Vec<Entry> {
         self.tables
             .get(index)
@@ -342,6 +353,30 @@ mod tests {
         }
     }
 
+    fn room(tables: &Tables) -> usize {
+        tables.tables.iter().map(|t| t.entries.capacity()).sum()
+    }
+
+    #[test]
+    fn room_for_keys_that_did_not_come_is_given_back_and_room_for_those_that_did_is_kept() {
+        let mut tables = Tables::new(4, 100_000, HashSeed::random());
+        let keys: Vec<_> = (0..60_000_u32).map(u32::to_le_bytes).collect();
+        let prepared = room(&tables);
+        for (n, key) in (1..).zip(&keys) {
+            tables.insert(Entry::new(key, b"v", None));
+            assert!(n != 1000 || room(&tables) == prepared);
+        }
+        tables.fit();
+        assert_eq!(room(&tables), prepared);
+        let mut tables = Tables::new(4, 100_000, HashSeed::random());
+        for key in keys.iter().take(1000) {
+            tables.insert(Entry::new(key, b"v", None));
+        }
+        tables.fit();
+        assert!(room(&tables) < 2500, "{} of {prepared}", room(&tables));
+        assert!(keys.iter().take(1000).all(|key| tables.get(key).is_some()));
+    }
+
     #[test]
     fn a_table_that_was_emptied_gives_back_its_room() {
         let mut tables = Tables::new(2, 0, HashSeed::random());
@@ -349,11 +384,11 @@ mod tests {
         for key in &keys {
             tables.insert(Entry::new(key, b"", None));
         }
-        let full: usize = tables.tables.iter().map(|t| t.entries.capacity()).sum();
+        let full = room(&tables);
         for key in &keys {
             assert!(tables.remove(key).is_some());
         }
-        let empty: usize = tables.tables.iter().map(|t| t.entries.capacity()).sum();
+        let empty = room(&tables);
         assert!(
             empty <= 2 * MIN_SHRINK,
             "room for {empty} keys is left of {full}"

@@ -212,6 +212,8 @@ enum Step {
     Del(Vec<u8>),
     Sweep(Timestamp),
     Clear,
+    /// Gives back room.
+    Fit,
     /// Notes what is there.
     Freeze,
     /// Takes what the next tables held.
@@ -258,6 +260,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => key().prop_map(Step::Del),
         2 => (0..100_u64).prop_map(|now| Step::Sweep(Timestamp(now))),
         1 => Just(Step::Clear),
+        1 => Just(Step::Fit),
         1 => Just(Step::Freeze),
         3 => (0..TABLES_AT_ONCE).prop_map(Step::Take),
         4 => (key(), any::<u8>()).prop_map(|(key, byte)| Step::Change(key, byte)),
@@ -290,6 +293,7 @@ proptest! {
                         store.clear();
                         model.clear();
                     }
+                    Step::Fit => store.fit(),
                     Step::Freeze => {
                         if let Some(frozen) = frozen.take() {
                             frozen.finish(&*store);

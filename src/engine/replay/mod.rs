@@ -30,6 +30,8 @@ pub(super) struct Replayer<'a> {
     workers: Workers,
     run: Run,
     run_bytes: usize,
+    /// Whether room was made for keys that may not come.
+    prepared: bool,
     /// The snapshot that is read, and whether its first block was.
     snapshot: Option<(SnapshotHeader, bool)>,
     told: &'a dyn Fn(Progress),
@@ -50,6 +52,7 @@ impl<'a> Replayer<'a> {
             applier,
             run: Run::default(),
             run_bytes: RUN_BYTES,
+            prepared: false,
             snapshot: None,
             told,
             begun: now,
@@ -127,8 +130,23 @@ impl Replay for Replayer<'_> {
         Ok(())
     }
 
+    /// A log without a snapshot is most likely one of new keys: without room for them every table
+    /// would grow time and again, and each time hash all its keys anew.
+    fn begin_log(&mut self, operations: u64, bytes: u64) {
+        let store = self.applier.view().store();
+        let keys = usize::try_from(operations.min(bytes / BYTES_A_KEY)).unwrap_or(usize::MAX);
+        if store.is_empty() && keys > store.table_count() {
+            store.prepare(store.seed(), keys.min(MAX_PREPARED));
+            self.prepared = true;
+        }
+    }
+
     fn end(&mut self) -> Result<(), String> {
-        self.settle()
+        self.settle()?;
+        if self.prepared {
+            self.applier.view().store().fit();
+        }
+        Ok(())
     }
 
     fn progress(&mut self, progress: Progress) {
@@ -153,6 +171,10 @@ impl Replay for Replayer<'_> {
 
 /// Room is made at once for no more keys than this, whatever a file says.
 const MAX_PREPARED: usize = 1 << 30;
+
+/// Room is made for no more keys than if each had so many bytes in the log: so that it never comes
+/// to more than a quarter of the log's length, also where that holds few keys many times over.
+const BYTES_A_KEY: u64 = 64;
 
 #[cfg(test)]
 mod tests {
@@ -232,11 +254,13 @@ mod tests {
             singles in 0_u8..15,
             threads in 2_usize..4,
             run_bytes in 1_usize..200,
+            expected in 0_u64..100_000,
         ) {
             let (serial_store, mut serial) = applier();
             let (store, mut main) = applier();
             let mut replayer = Replayer::new(&mut main, threads, &|_| ());
             replayer.run_bytes = run_bytes;
+            replayer.begin_log(expected, u64::MAX);
             for (position, (kind, key)) in (1..).zip(&steps) {
                 // So that there are long runs, too.
                 let bytes = operation((*kind).min(singles), *key, position);

@@ -93,6 +93,9 @@ pub trait Replay {
     fn end_snapshot(&mut self) -> Result<(), String>;
     /// The snapshot is damaged: all of it that was taken in is to be forgotten.
     fn discard_snapshot(&mut self);
+    /// The log is read next. What it is likely to hold, going by its files' names and lengths: so
+    /// many operations behind the snapshot, in so many bytes.
+    fn begin_log(&mut self, _operations: u64, _bytes: u64) {}
     /// Everything was read.
     fn end(&mut self) -> Result<(), String>;
     /// Applies one operation. An error stops the recovery; it says what is wrong with it.

@@ -66,7 +66,13 @@ impl<'a> Reader<'a> {
         let superfluous = self.start.superfluous.len();
         // The snapshot need not be the newest, whose length was counted on.
         let to_read = found.segment_lens.iter().skip(superfluous);
-        self.progress.total = self.progress.done + to_read.sum::<u64>();
+        let bytes = to_read.sum::<u64>();
+        self.progress.total = self.progress.done + bytes;
+        if let Some(last) = segments.last() {
+            // The last segment's own are not counted: it may be almost empty.
+            let operations = last.0.saturating_sub(self.start.next.0);
+            self.replay.begin_log(operations, bytes);
+        }
         self.read_segments(segments.get(superfluous..).unwrap_or_default())?;
         self.finish()
     }
