@@ -1,6 +1,6 @@
 //! The end-to-end benchmark: postres over the network, against Valkey and a naive baseline.
 //!
-//! `cargo bench --bench end_to_end -- [--rounds N] [--seconds S] [--case SUBSTRING] [--list]
+//! `cargo bench --bench end_to_end -- [--rounds N] [--seconds S] [--keys N] [--case SUBSTRING] [--list]
 //! [--large [MILLIONS]] [--only-large] [--without-valkey] [--without-redis-benchmark] [--beside PROGRAM] [--json FILE]`
 //!
 //! Each case measures its contestants in turns, several rounds of it, so that whatever else the
@@ -10,7 +10,7 @@
 //! program with an error.
 //!
 //! Values have 64 bytes; keys are drawn evenly from a million, all of them there beforehand but for
-//! the cases with the baseline. Within a case all servers are spoken to in the same protocol by the
+//! the cases with the baseline. Two cases have values of a megabyte, and a hundred keys. Within a case all servers are spoken to in the same protocol by the
 //! same program: most often the generator of `end_to_end/generator.rs`, which also tells what
 //! sharing two cores with it does to the figures; for a second opinion redis-benchmark.
 //!
@@ -35,8 +35,8 @@ use end_to_end::report::{self, CaseReport, progress};
 use end_to_end::sample::Sample;
 use end_to_end::server::{Contestant, Lab, Server};
 use end_to_end::slow_sync::SlowSync;
-use end_to_end::wire::Kind;
-use end_to_end::{generator, json, large, machine, naive, peers, redis_benchmark, valkey};
+use end_to_end::wire::{Kind, VALUE_BYTES};
+use end_to_end::{generator, json, large, machine, naive, peers, redis_benchmark, suite, valkey};
 
 mod end_to_end {
     pub(crate) mod ask;
@@ -54,6 +54,7 @@ mod end_to_end {
     pub(crate) mod sample;
     pub(crate) mod server;
     pub(crate) mod slow_sync;
+    pub(crate) mod suite;
     pub(crate) mod table;
     pub(crate) mod valkey;
     pub(crate) mod wire;
@@ -128,12 +129,17 @@ fn choose_cases(options: &Options) -> Result<Vec<Case>> {
         .iter()
         .map(|part| part.to_lowercase())
         .collect();
-    let mut cases = cases::all();
+    let mut cases = suite::all();
     let names: Vec<_> = cases.iter().map(|case| case.name.to_lowercase()).collect();
     // A whole name means one case, though it may be a part of another's.
     let is_meant = |part: &String, name: &String| {
         part == name || (!names.contains(part) && name.contains(part.as_str()))
     };
+    for case in &mut cases {
+        if case.keys == cases::KEYS {
+            case.keys = options.keys;
+        }
+    }
     if options.beside.is_some() {
         cases.iter_mut().for_each(Case::beside_other_build);
     }
@@ -188,6 +194,13 @@ fn about(options: &Options, lab: &Lab) -> Result<Vec<(&'static str, String)>> {
         ("file system", machine::file_system(&lab.scratch)?),
         ("Valkey", valkey),
         ("second opinion", redis_benchmark),
+        (
+            "keys",
+            format!(
+                "{} with values of {VALUE_BYTES} bytes, but for large values",
+                report::thousands(f64::from(options.keys))
+            ),
+        ),
         ("rounds", format!("{rounds} of {seconds:?} for each server")),
         (
             "ratio",
@@ -227,7 +240,7 @@ fn load_only(cases: &[Case], options: &Options, address: SocketAddr) -> Result<(
     };
     for case in cases.iter().filter(|case| case.generator == Generator::Own) {
         if case.preloaded {
-            generator::run(address, case.protocol(), &Load::preload(cases::KEYS))?;
+            generator::run(address, case.protocol(), &case.preload())?;
         }
         for round in 0..options.rounds {
             let measured = generator::run(address, case.protocol(), &case.load(length, round))?;
@@ -253,10 +266,9 @@ fn measure(
         }
         let server = Server::start(contestant, lab, slow_sync)?;
         if case.preloaded {
-            let preload = Load::preload(cases::KEYS);
-            generator::run(server.address(), case.protocol(), &preload)
+            generator::run(server.address(), case.protocol(), &case.preload())
                 .map_err(|error| server.account("failed while it was filled", &error))?;
-            server.check_size(cases::KEYS)?;
+            server.check_size(case.keys)?;
         }
         servers.push(server);
         samples.push((contestant, Vec::new()));
@@ -290,7 +302,7 @@ fn measure(
     for server in servers {
         // It does not look at replies, so that keys were lost would not show.
         if case.generator == Generator::RedisBenchmark {
-            server.check_size(cases::KEYS)?;
+            server.check_size(case.keys)?;
         }
         server.stop()?;
     }

@@ -20,7 +20,7 @@ use super::report::progress;
 use super::sample::Spread;
 use super::server::{Contestant, Lab, Server};
 use super::table::Table;
-use super::wire::{Kind, Protocol};
+use super::wire::{Kind, Protocol, Values};
 
 use Contestant::{PostresAlways, PostresNever, ValkeyAlways, ValkeyNoLog};
 
@@ -100,8 +100,12 @@ pub(crate) fn measure(lab: &Lab, keys: u32, options: &Options) -> Result<String>
 /// A server with `keys` keys, all of them written once.
 fn filled(contestant: Contestant, lab: &Lab, keys: u32) -> Result<Server> {
     let server = Server::start(contestant, lab, None)?;
-    generator::run(server.address(), Protocol::Resp, &Load::preload(keys))
-        .map_err(|error| server.account("failed while it was filled", &error))?;
+    generator::run(
+        server.address(),
+        Protocol::Resp,
+        &Load::preload(keys, Values::default()),
+    )
+    .map_err(|error| server.account("failed while it was filled", &error))?;
     server.check_size(keys)?;
     Ok(server)
 }
@@ -219,6 +223,7 @@ fn measure_compaction(
             let load = Load {
                 groups: vec![Group::new(50, 50)],
                 keys,
+                values: Values::default(),
                 order: Order::Random,
                 seed: round,
                 length: Length::Timed {

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use clap::{Parser, value_parser};
 
+use super::cases::KEYS;
+use super::wire::MOST_KEYS;
+
 /// Compares postres with Valkey and with a naive baseline, over the network, in one run.
 #[derive(Debug, Parser)]
 #[command(name = "end_to_end")]
@@ -17,6 +20,10 @@ pub(crate) struct Options {
     /// How long each measurement takes, after a warm-up of a fifth of that
     #[arg(long, default_value = "2", value_name = "S", value_parser = seconds)]
     pub(crate) seconds: Duration,
+
+    /// How many keys each case has, but for those with large values; fewer fit into a cache
+    #[arg(long, default_value_t = KEYS, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(MOST_KEYS)))]
+    pub(crate) keys: u32,
 
     /// Only the cases whose name contains this; may be given more than once
     #[arg(long, value_name = "SUBSTRING")]
