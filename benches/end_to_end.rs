@@ -36,24 +36,35 @@ use end_to_end::sample::Sample;
 use end_to_end::server::{Contestant, Lab, Server};
 use end_to_end::slow_sync::SlowSync;
 use end_to_end::wire::{Kind, VALUE_BYTES};
-use end_to_end::{generator, json, large, machine, naive, peers, redis_benchmark, suite, valkey};
+use end_to_end::{
+    generator, json, large, machine, naive, peers, redis_benchmark, scaling, suite, valkey,
+};
 
 mod end_to_end {
     pub(crate) mod ask;
     pub(crate) mod cases;
+    pub(crate) mod compaction;
+    pub(crate) mod comparison;
     pub(crate) mod generator;
+    pub(crate) mod growth;
+    pub(crate) mod idle;
     pub(crate) mod json;
     pub(crate) mod large;
     pub(crate) mod load;
     pub(crate) mod machine;
+    pub(crate) mod memory;
     pub(crate) mod naive;
     pub(crate) mod options;
     pub(crate) mod peers;
+    pub(crate) mod prober;
     pub(crate) mod redis_benchmark;
     pub(crate) mod report;
+    pub(crate) mod resident;
     pub(crate) mod sample;
+    pub(crate) mod scaling;
     pub(crate) mod server;
     pub(crate) mod slow_sync;
+    pub(crate) mod starts;
     pub(crate) mod suite;
     pub(crate) mod table;
     pub(crate) mod valkey;
@@ -83,7 +94,7 @@ fn run() -> Result<()> {
     }
     let options = Options::parse();
     let mut cases = choose_cases(&options)?;
-    if options.only_large {
+    if options.without_cases {
         cases.clear();
     }
     let mut output = std::io::stdout().lock();
@@ -118,7 +129,10 @@ fn run() -> Result<()> {
     }
     if let Some(millions) = options.large {
         let keys = millions.saturating_mul(1_000_000);
-        write!(output, "{}", large::measure(&lab, keys, &options)?)?;
+        write!(output, "{}", large::measure(&lab, keys, &options)?.text)?;
+    }
+    if let Some(millions) = &options.scaling {
+        write!(output, "{}", scaling::measure(&lab, millions, &options)?)?;
     }
     Ok(())
 }

@@ -84,7 +84,7 @@ impl CaseReport {
             Demand::Ratio(_, times, _) => ratio.median >= times,
             Demand::Tail(times, _) | Demand::Processor(times, _) => ratio.median <= times,
         };
-        let mut measured = format!("{:.2} ({:.2} to {:.2})", ratio.median, ratio.min, ratio.max);
+        let mut measured = spread_text(&ratio);
         let misses = self.misses();
         if misses > 0 {
             let _ = write!(measured, ", but {misses} GETs found no value");
@@ -179,6 +179,12 @@ fn row(
         each(|sample| sample.cpu_micros)?,
         each(|sample| sample.generator_micros)?,
     ])
+}
+
+/// A median, and in brackets how far from it the rounds were.
+pub(crate) fn spread_text(spread: &Spread) -> String {
+    let Spread { min, median, max } = spread;
+    format!("{median:.2} ({min:.2} to {max:.2})")
 }
 
 /// A number without decimals, its thousands parted by commas.
