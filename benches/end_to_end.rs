@@ -1,7 +1,9 @@
 //! The end-to-end benchmark: postres over the network, against Valkey and a naive baseline.
 //!
 //! `cargo bench --bench end_to_end -- [--rounds N] [--seconds S] [--keys N] [--case SUBSTRING] [--list]
-//! [--large [MILLIONS]] [--only-large] [--without-valkey] [--without-redis-benchmark] [--beside PROGRAM] [--json FILE]`
+//! [--large [MILLIONS]] [--grow MILLIONS] [--scaling [MILLIONS,...]] [--part PART] [--without-cases]
+//! [--without-valkey] [--without-redis-benchmark] [--beside PROGRAM] [--report FILE] [--plots DIR]
+//! [--json FILE]`
 //!
 //! Each case measures its contestants in turns, several rounds of it, so that whatever else the
 //! machine does falls on all of them, and compares figures of the same round. What comes out is
@@ -19,7 +21,6 @@
 
 use std::env;
 use std::fs;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -31,20 +32,24 @@ use clap::Parser;
 use end_to_end::cases::{self, Case, Generator};
 use end_to_end::load::{Length, Load};
 use end_to_end::options::Options;
+use end_to_end::output::Output;
 use end_to_end::report::{self, CaseReport, progress};
 use end_to_end::sample::Sample;
 use end_to_end::server::{Contestant, Lab, Server};
 use end_to_end::slow_sync::SlowSync;
 use end_to_end::wire::{Kind, VALUE_BYTES};
 use end_to_end::{
-    generator, json, large, machine, naive, peers, redis_benchmark, scaling, suite, valkey,
+    generator, json, large, machine, naive, peers, plots, redis_benchmark, scaling, suite, valkey,
 };
 
 mod end_to_end {
     pub(crate) mod ask;
+    pub(crate) mod bars;
+    pub(crate) mod canvas;
     pub(crate) mod cases;
     pub(crate) mod compaction;
     pub(crate) mod comparison;
+    pub(crate) mod curves;
     pub(crate) mod generator;
     pub(crate) mod growth;
     pub(crate) mod idle;
@@ -55,7 +60,9 @@ mod end_to_end {
     pub(crate) mod memory;
     pub(crate) mod naive;
     pub(crate) mod options;
+    pub(crate) mod output;
     pub(crate) mod peers;
+    pub(crate) mod plots;
     pub(crate) mod prober;
     pub(crate) mod redis_benchmark;
     pub(crate) mod report;
@@ -97,42 +104,60 @@ fn run() -> Result<()> {
     if options.without_cases {
         cases.clear();
     }
-    let mut output = std::io::stdout().lock();
+    let mut output = Output::new(options.report.as_deref())?;
     if options.list {
-        for case in &cases {
-            writeln!(output, "{}", case.name)?;
-        }
-        return Ok(());
+        return cases
+            .iter()
+            .try_for_each(|case| output.say(&format!("{}\n", case.name)));
     }
     if let Some(address) = options.at {
         return load_only(&cases, &options, address);
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    for folder in [Some(folder), options.plots.as_deref()]
+        .into_iter()
+        .flatten()
+    {
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    }
     let lab = Lab {
         scratch: folder.to_owned(),
         valkey: find_valkey(&options, folder)?,
         other_build: options.beside.clone(),
         redis_benchmark: find_redis_benchmark(&cases)?,
     };
-    let about = about(&options, &lab)?;
-    let reports = measure_all(cases, &options, &lab)?;
+    measure_and_report(cases, &options, &lab, &mut output)
+}
+
+fn measure_and_report(
+    cases: Vec<Case>,
+    options: &Options,
+    lab: &Lab,
+    output: &mut Output,
+) -> Result<()> {
+    let about = about(options, lab)?;
+    for (name, value) in &about {
+        output.say(&format!("- {name}: {value}\n"))?;
+    }
+    let reports = measure_all(cases, options, lab)?;
     if let Some(file) = &options.json {
         fs::write(file, json::render(&about, &reports))
             .with_context(|| format!("writing {}", file.display()))?;
     }
-    for (name, value) in &about {
-        writeln!(output, "- {name}: {value}")?;
-    }
     if !reports.is_empty() {
-        write!(output, "{}", report::markdown(&reports))?;
+        output.say(&report::markdown(&reports))?;
     }
+    let mut large = None;
     if let Some(millions) = options.large {
         let keys = millions.saturating_mul(1_000_000);
-        write!(output, "{}", large::measure(&lab, keys, &options)?.text)?;
+        let measured = large.insert(large::measure(lab, keys, options)?);
+        output.say(&measured.text)?;
     }
     if let Some(millions) = &options.scaling {
-        write!(output, "{}", scaling::measure(&lab, millions, &options)?)?;
+        output.say(&scaling::measure(lab, millions, options)?)?;
+    }
+    if let Some(folder) = &options.plots {
+        plots::draw(folder, &about, &reports, large.as_ref())?;
     }
     Ok(())
 }

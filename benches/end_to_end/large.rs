@@ -19,6 +19,8 @@ pub(crate) const ENOUGH: u32 = 3;
 /// What was measured, for the report and for the plots.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
+    /// How many keys there were, to be read.
+    pub(crate) keys: String,
     /// The tables, in Markdown.
     pub(crate) text: String,
     /// Seconds that starts took.
@@ -29,8 +31,11 @@ pub(crate) struct Report {
 
 /// Measures all of it.
 pub(crate) fn measure(lab: &Lab, keys: u32, options: &Options) -> Result<Report> {
-    let mut report = Report::default();
     let shown = thousands(f64::from(keys));
+    let mut report = Report {
+        keys: shown.clone(),
+        ..Report::default()
+    };
     if options.wants(Part::Starts) {
         report.starts = starts::measure(lab, keys, options)?;
         let table = comparison::table(&report.starts, "seconds");

@@ -46,7 +46,7 @@ pub(crate) struct Options {
     pub(crate) beside: Option<PathBuf>,
 
     /// Only make the load of each case, against a server that is running, as for a profiler
-    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["beside", "large", "scaling", "json"])]
+    #[arg(long, value_name = "ADDRESS", conflicts_with_all = ["beside", "large", "scaling", "json", "report", "plots"])]
     pub(crate) at: Option<SocketAddr>,
 
     /// Also measure starts, compaction, memory and growth with this many million keys, and idle
@@ -70,7 +70,15 @@ pub(crate) struct Options {
     #[arg(long, alias = "only-large", requires = "more")]
     pub(crate) without_cases: bool,
 
-    /// Also write every measurement to this file
+    /// Also write the report to this file, in Markdown as on stdout
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+
+    /// Also draw what was measured, as SVG files in this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plots: Option<PathBuf>,
+
+    /// Also write every measurement of a case to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
