@@ -77,6 +77,7 @@ deny:
 bench-build:
     CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_CODEGEN_UNITS=16 cargo bench --no-run --locked
 
+# With `--large` and `--scaling` more; `--report FILE` and `--plots DIR` keep it, `--help` tells the rest.
 # Measures postres against Valkey and a naive baseline; installs what is missing for that.
 bench *options:
     cargo bench --locked --bench end_to_end -- {{ options }}

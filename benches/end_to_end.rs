@@ -1,7 +1,9 @@
 //! The end-to-end benchmark: postres over the network, against Valkey and a naive baseline.
 //!
-//! `cargo bench --bench end_to_end -- [--rounds N] [--seconds S] [--case SUBSTRING] [--list]
-//! [--large [MILLIONS]] [--only-large] [--without-valkey] [--without-redis-benchmark] [--beside PROGRAM] [--json FILE]`
+//! `cargo bench --bench end_to_end -- [--rounds N] [--seconds S] [--keys N] [--case SUBSTRING] [--list]
+//! [--large [MILLIONS]] [--grow MILLIONS] [--scaling [MILLIONS,...]] [--part PART] [--without-cases]
+//! [--without-valkey] [--without-redis-benchmark] [--beside PROGRAM] [--report FILE] [--plots DIR]
+//! [--json FILE]`
 //!
 //! Each case measures its contestants in turns, several rounds of it, so that whatever else the
 //! machine does falls on all of them, and compares figures of the same round. What comes out is
@@ -10,7 +12,7 @@
 //! program with an error.
 //!
 //! Values have 64 bytes; keys are drawn evenly from a million, all of them there beforehand but for
-//! the cases with the baseline. Within a case all servers are spoken to in the same protocol by the
+//! the cases with the baseline. Two cases have values of a megabyte, and a hundred keys. Within a case all servers are spoken to in the same protocol by the
 //! same program: most often the generator of `end_to_end/generator.rs`, which also tells what
 //! sharing two cores with it does to the figures; for a second opinion redis-benchmark.
 //!
@@ -19,7 +21,6 @@
 
 use std::env;
 use std::fs;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -31,29 +32,47 @@ use clap::Parser;
 use end_to_end::cases::{self, Case, Generator};
 use end_to_end::load::{Length, Load};
 use end_to_end::options::Options;
+use end_to_end::output::Output;
 use end_to_end::report::{self, CaseReport, progress};
 use end_to_end::sample::Sample;
 use end_to_end::server::{Contestant, Lab, Server};
 use end_to_end::slow_sync::SlowSync;
-use end_to_end::wire::Kind;
-use end_to_end::{generator, json, large, machine, naive, peers, redis_benchmark, valkey};
+use end_to_end::wire::{Kind, VALUE_BYTES};
+use end_to_end::{
+    generator, json, large, machine, naive, peers, plots, redis_benchmark, scaling, suite, valkey,
+};
 
 mod end_to_end {
     pub(crate) mod ask;
+    pub(crate) mod bars;
+    pub(crate) mod canvas;
     pub(crate) mod cases;
+    pub(crate) mod compaction;
+    pub(crate) mod comparison;
+    pub(crate) mod curves;
     pub(crate) mod generator;
+    pub(crate) mod growth;
+    pub(crate) mod idle;
     pub(crate) mod json;
     pub(crate) mod large;
     pub(crate) mod load;
     pub(crate) mod machine;
+    pub(crate) mod memory;
     pub(crate) mod naive;
     pub(crate) mod options;
+    pub(crate) mod output;
     pub(crate) mod peers;
+    pub(crate) mod plots;
+    pub(crate) mod prober;
     pub(crate) mod redis_benchmark;
     pub(crate) mod report;
+    pub(crate) mod resident;
     pub(crate) mod sample;
+    pub(crate) mod scaling;
     pub(crate) mod server;
     pub(crate) mod slow_sync;
+    pub(crate) mod starts;
+    pub(crate) mod suite;
     pub(crate) mod table;
     pub(crate) mod valkey;
     pub(crate) mod wire;
@@ -82,42 +101,63 @@ fn run() -> Result<()> {
     }
     let options = Options::parse();
     let mut cases = choose_cases(&options)?;
-    if options.only_large {
+    if options.without_cases {
         cases.clear();
     }
-    let mut output = std::io::stdout().lock();
+    let mut output = Output::new(options.report.as_deref())?;
     if options.list {
-        for case in &cases {
-            writeln!(output, "{}", case.name)?;
-        }
-        return Ok(());
+        return cases
+            .iter()
+            .try_for_each(|case| output.say(&format!("{}\n", case.name)));
     }
     if let Some(address) = options.at {
         return load_only(&cases, &options, address);
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    for folder in [Some(folder), options.plots.as_deref()]
+        .into_iter()
+        .flatten()
+    {
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    }
     let lab = Lab {
         scratch: folder.to_owned(),
         valkey: find_valkey(&options, folder)?,
         other_build: options.beside.clone(),
         redis_benchmark: find_redis_benchmark(&cases)?,
     };
-    let about = about(&options, &lab)?;
-    let reports = measure_all(cases, &options, &lab)?;
+    measure_and_report(cases, &options, &lab, &mut output)
+}
+
+fn measure_and_report(
+    cases: Vec<Case>,
+    options: &Options,
+    lab: &Lab,
+    output: &mut Output,
+) -> Result<()> {
+    let about = about(options, lab)?;
+    for (name, value) in &about {
+        output.say(&format!("- {name}: {value}\n"))?;
+    }
+    let reports = measure_all(cases, options, lab)?;
     if let Some(file) = &options.json {
         fs::write(file, json::render(&about, &reports))
             .with_context(|| format!("writing {}", file.display()))?;
     }
-    for (name, value) in &about {
-        writeln!(output, "- {name}: {value}")?;
-    }
     if !reports.is_empty() {
-        write!(output, "{}", report::markdown(&reports))?;
+        output.say(&report::markdown(&reports))?;
     }
+    let mut large = None;
     if let Some(millions) = options.large {
         let keys = millions.saturating_mul(1_000_000);
-        write!(output, "{}", large::measure(&lab, keys, &options)?)?;
+        let measured = large.insert(large::measure(lab, keys, options)?);
+        output.say(&measured.text)?;
+    }
+    if let Some(millions) = &options.scaling {
+        output.say(&scaling::measure(lab, millions, options)?)?;
+    }
+    if let Some(folder) = &options.plots {
+        plots::draw(folder, &about, &reports, large.as_ref())?;
     }
     Ok(())
 }
@@ -128,12 +168,17 @@ fn choose_cases(options: &Options) -> Result<Vec<Case>> {
         .iter()
         .map(|part| part.to_lowercase())
         .collect();
-    let mut cases = cases::all();
+    let mut cases = suite::all();
     let names: Vec<_> = cases.iter().map(|case| case.name.to_lowercase()).collect();
     // A whole name means one case, though it may be a part of another's.
     let is_meant = |part: &String, name: &String| {
         part == name || (!names.contains(part) && name.contains(part.as_str()))
     };
+    for case in &mut cases {
+        if case.keys == cases::KEYS {
+            case.keys = options.keys;
+        }
+    }
     if options.beside.is_some() {
         cases.iter_mut().for_each(Case::beside_other_build);
     }
@@ -188,6 +233,13 @@ fn about(options: &Options, lab: &Lab) -> Result<Vec<(&'static str, String)>> {
         ("file system", machine::file_system(&lab.scratch)?),
         ("Valkey", valkey),
         ("second opinion", redis_benchmark),
+        (
+            "keys",
+            format!(
+                "{} with values of {VALUE_BYTES} bytes, but for large values",
+                report::thousands(f64::from(options.keys))
+            ),
+        ),
         ("rounds", format!("{rounds} of {seconds:?} for each server")),
         (
             "ratio",
@@ -227,7 +279,7 @@ fn load_only(cases: &[Case], options: &Options, address: SocketAddr) -> Result<(
     };
     for case in cases.iter().filter(|case| case.generator == Generator::Own) {
         if case.preloaded {
-            generator::run(address, case.protocol(), &Load::preload(cases::KEYS))?;
+            generator::run(address, case.protocol(), &case.preload())?;
         }
         for round in 0..options.rounds {
             let measured = generator::run(address, case.protocol(), &case.load(length, round))?;
@@ -253,10 +305,9 @@ fn measure(
         }
         let server = Server::start(contestant, lab, slow_sync)?;
         if case.preloaded {
-            let preload = Load::preload(cases::KEYS);
-            generator::run(server.address(), case.protocol(), &preload)
+            generator::run(server.address(), case.protocol(), &case.preload())
                 .map_err(|error| server.account("failed while it was filled", &error))?;
-            server.check_size(cases::KEYS)?;
+            server.check_size(case.keys)?;
         }
         servers.push(server);
         samples.push((contestant, Vec::new()));
@@ -290,7 +341,7 @@ fn measure(
     for server in servers {
         // It does not look at replies, so that keys were lost would not show.
         if case.generator == Generator::RedisBenchmark {
-            server.check_size(cases::KEYS)?;
+            server.check_size(case.keys)?;
         }
         server.stop()?;
     }

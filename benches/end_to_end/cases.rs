@@ -1,4 +1,4 @@
-//! What is measured: the cases, who takes part in each, and what is asked of postres.
+//! What a case is: who takes part, what is sent, and what is asked of postres.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::load::{Group, Length, Load, Order};
 use super::sample::Count;
 use super::server::Contestant;
-use super::wire::{Kind, Protocol};
+use super::wire::{Protocol, VALUE_BYTES, Values};
 
-use Contestant::{Naive, OtherBuild, PostresAlways, PostresNever, ValkeyAlways, ValkeyNoLog};
+use Contestant::{Naive, OtherBuild, PostresAlways, PostresNever};
 
-/// How many keys the load is spread over.
+/// How many keys the load is spread over, unless a case or the command line says otherwise.
 pub(crate) const KEYS: u32 = 1_000_000;
 
 /// How much slower the syncs are in the cases that ask for slow ones.
@@ -32,6 +32,10 @@ pub(crate) struct Case {
     pub(crate) contestants: Vec<Contestant>,
     /// Who sends what.
     pub(crate) groups: Vec<Group>,
+    /// How many keys the load is spread over.
+    pub(crate) keys: u32,
+    /// What is written to them.
+    pub(crate) values: Values,
     /// Which program sends it.
     pub(crate) generator: Generator,
     /// Whether every key is there before the measurement.
@@ -67,13 +71,15 @@ pub(crate) enum Demand {
     Ratio(Count, f64, Contestant),
     /// The GETs' 99th percentile is at most this many times that of the other.
     Tail(f64, Contestant),
+    /// The server's processor time for each operation is at most this many times that of the other.
+    Processor(f64, Contestant),
 }
 
 impl Demand {
     /// Whom the first contestant is compared with.
     pub(crate) fn other(self) -> Contestant {
         match self {
-            Self::Ratio(_, _, other) | Self::Tail(_, other) => other,
+            Self::Ratio(_, _, other) | Self::Tail(_, other) | Self::Processor(_, other) => other,
         }
     }
 }
@@ -82,10 +88,16 @@ impl fmt::Display for Demand {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ratio(count, times, other) => {
-                write!(formatter, "{count}/s at least {times:.1} x ({other})")
+                write!(formatter, "{count}/s at least {times} x ({other})")
             }
             Self::Tail(times, other) => {
-                write!(formatter, "GET p99 at most {times:.1} x ({other})")
+                write!(formatter, "GET p99 at most {times} x ({other})")
+            }
+            Self::Processor(times, other) => {
+                write!(
+                    formatter,
+                    "the server's CPU seconds per million at most {times} x ({other})"
+                )
             }
         }
     }
@@ -93,11 +105,13 @@ impl fmt::Display for Demand {
 
 impl Case {
     /// A case of the program's own load, every key there before, and nothing asked.
-    fn new(name: &'static str, contestants: &[Contestant], groups: &[Group]) -> Self {
+    pub(crate) fn new(name: &'static str, contestants: &[Contestant], groups: &[Group]) -> Self {
         Self {
             name,
             contestants: contestants.to_vec(),
             groups: groups.to_vec(),
+            keys: KEYS,
+            values: Values::default(),
             generator: Generator::Own,
             preloaded: true,
             slow_sync: false,
@@ -113,7 +127,7 @@ impl Case {
     }
 
     /// The same on empty servers.
-    fn empty(self) -> Self {
+    pub(crate) fn empty(self) -> Self {
         Self {
             preloaded: false,
             ..self
@@ -121,7 +135,7 @@ impl Case {
     }
 
     /// The same with slower syncs.
-    fn slow(self) -> Self {
+    pub(crate) fn slow(self) -> Self {
         Self {
             slow_sync: true,
             ..self
@@ -129,17 +143,48 @@ impl Case {
     }
 
     /// The same, asking that the rate be `times` that of `other`.
-    fn ratio(mut self, issue: u8, count: Count, times: f64, other: Contestant) -> Self {
+    pub(crate) fn ratio(mut self, issue: u8, count: Count, times: f64, other: Contestant) -> Self {
         let demand = Demand::Ratio(count, times, other);
         self.goals.push(Goal { issue, demand });
         self
     }
 
     /// The same, asking that GETs be as quick as if nothing were synced.
-    fn same_tail(mut self, issue: u8) -> Self {
+    pub(crate) fn same_tail(mut self, issue: u8) -> Self {
         let demand = Demand::Tail(SAME_TAIL, PostresNever);
         self.goals.push(Goal { issue, demand });
         self
+    }
+
+    /// The same, asking that an operation take `times` of the processor time it takes `other`.
+    pub(crate) fn processor(mut self, issue: u8, times: f64, other: Contestant) -> Self {
+        let demand = Demand::Processor(times, other);
+        self.goals.push(Goal { issue, demand });
+        self
+    }
+
+    /// The same with values of `bytes` bytes, and so few keys that they fit into memory.
+    pub(crate) fn large_values(self, bytes: usize, keys: u32) -> Self {
+        let values = Values {
+            bytes,
+            ..self.values
+        };
+        Self {
+            keys,
+            values,
+            ..self
+        }
+    }
+
+    /// Millions of bytes of values that so many operations a second carry, where values are large
+    /// enough for that to be what counts.
+    pub(crate) fn megabytes(&self, rate: f64) -> Option<f64> {
+        (self.values.bytes > VALUE_BYTES).then(|| rate * self.values.bytes as f64 / 1e6)
+    }
+
+    /// What fills a server before the measurement.
+    pub(crate) fn preload(&self) -> Load {
+        Load::preload(self.keys, self.values)
     }
 
     /// The language all its servers are spoken to in, so that the generator has the same work with
@@ -156,124 +201,11 @@ impl Case {
     pub(crate) fn load(&self, length: Length, round: u32) -> Load {
         Load {
             groups: self.groups.clone(),
-            keys: KEYS,
+            keys: self.keys,
+            values: self.values,
             order: Order::Random,
             seed: round,
             length,
         }
     }
-}
-
-/// Every case, in the order they are run.
-pub(crate) fn all() -> Vec<Case> {
-    let mut cases = one_kind();
-    cases.extend(reads_beside_writes());
-    cases.extend(baseline());
-    cases.extend(second_opinions());
-    cases
-}
-
-const GET: Count = Count::Kind(Kind::Get);
-const SET: Count = Count::Kind(Kind::Set);
-
-/// How much of one kind of operation there is in a second, against Valkey.
-fn one_kind() -> Vec<Case> {
-    let gets = [PostresAlways, ValkeyNoLog];
-    let sets = [PostresAlways, ValkeyAlways];
-    vec![
-        Case::new("GET, 50 clients", &gets, &[Group::new(50, 0)]).ratio(3, GET, 1.0, ValkeyNoLog),
-        Case::new(
-            "GET, 50 clients, pipeline 16",
-            &gets,
-            &[Group::new(50, 0).pipelined(16)],
-        )
-        .ratio(3, GET, 1.2, ValkeyNoLog),
-        Case::new("SET, 50 clients", &sets, &[Group::new(50, 100)]).ratio(
-            3,
-            SET,
-            1.0,
-            ValkeyAlways,
-        ),
-        Case::new(
-            "SET, 50 clients, pipeline 16",
-            &sets,
-            &[Group::new(50, 100).pipelined(16)],
-        )
-        .ratio(3, SET, 1.5, ValkeyAlways),
-    ]
-}
-
-/// Reads and writes at a time: against Valkey, and whether GETs are as quick as if no log were
-/// synced.
-fn reads_beside_writes() -> Vec<Case> {
-    let contestants = [PostresAlways, PostresNever, ValkeyAlways];
-    let mixed = [Group::new(50, 10)];
-    let apart = [Group::new(50, 0), Group::new(8, 100)];
-    // The same load for each server, and one that leaves the server idle most of the time:
-    // what a GET waits for here is not the processor.
-    let paced = [
-        Group::new(50, 0).paced(10_000),
-        Group::new(8, 100).paced(500),
-    ];
-    vec![
-        Case::new("1 SET : 9 GET, 50 clients", &contestants, &mixed)
-            .ratio(3, Count::All, 1.6, ValkeyAlways)
-            .same_tail(2),
-        Case::new(
-            "1 SET : 9 GET, 50 clients, syncs 2 ms slower",
-            &contestants,
-            &mixed,
-        )
-        .slow()
-        .ratio(3, Count::All, 5.0, ValkeyAlways)
-        .same_tail(2),
-        Case::new(
-            "50 GET clients beside 8 SET clients, syncs 2 ms slower",
-            &contestants,
-            &apart,
-        )
-        .slow()
-        .ratio(3, GET, 10.0, ValkeyAlways)
-        .same_tail(2),
-        Case::new(
-            "10,000 GET/s beside 500 SET/s, syncs 2 ms slower",
-            &contestants,
-            &paced,
-        )
-        .slow()
-        .same_tail(2),
-    ]
-}
-
-/// What group commit is worth, in lines. A million keys would take the baseline minutes to fill in.
-fn baseline() -> Vec<Case> {
-    let contestants = [PostresAlways, Naive];
-    vec![
-        Case::new("SET, 1 client, lines", &contestants, &[Group::new(1, 100)])
-            .empty()
-            .ratio(2, SET, 0.9, Naive),
-        Case::new(
-            "SET, 50 clients, lines",
-            &contestants,
-            &[Group::new(50, 100)],
-        )
-        .empty()
-        .ratio(2, SET, 10.0, Naive),
-    ]
-}
-
-/// The cases of one kind once more, as another program sees them: asked the same.
-fn second_opinions() -> Vec<Case> {
-    let names = [
-        "redis-benchmark: GET, 50 clients",
-        "redis-benchmark: GET, 50 clients, pipeline 16",
-        "redis-benchmark: SET, 50 clients",
-        "redis-benchmark: SET, 50 clients, pipeline 16",
-    ];
-    let with_name = |(name, case)| Case {
-        name,
-        generator: Generator::RedisBenchmark,
-        ..case
-    };
-    names.into_iter().zip(one_kind()).map(with_name).collect()
 }

@@ -39,13 +39,16 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::load::{Group, Length, Load, Order, Random};
 use super::machine::{self, Whose};
-use super::wire::{Kind, MOST_KEYS, Protocol, Reply, Wire};
+use super::wire::{Found, Kind, MOST_KEYS, Protocol, Reply, Wire};
 
 /// A server that says nothing for this long is taken to have stopped.
 const STALLED: Duration = Duration::from_secs(10);
 
-/// Bytes a connection reads at once. Far more than a batch's replies take.
+/// Bytes a connection reads at once: far more than a batch's replies take, but for large values.
+/// Those are read in pieces, each of them small enough to be checked while the processor's cache
+/// still has it.
 const INPUT: usize = 16 * 1024;
+const LARGE_INPUT: usize = 256 * 1024;
 
 /// The longest latency a histogram tells apart.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -138,6 +141,9 @@ fn connect(address: SocketAddr, load: &Load, poll: &Poll) -> Result<Vec<Connecti
         for number in 0..group.connections {
             let token = Token(connections.len());
             let mut connection = Connection::open(address, *group, poll, token)?;
+            if load.values.bytes > INPUT {
+                connection.input.resize(LARGE_INPUT, 0);
+            }
             // A group's connections send one after the other, not all at once.
             let share = number as f64 / group.connections as f64;
             connection.due = first_due + connection.interval.unwrap_or_default().mul_f64(share);
@@ -161,6 +167,8 @@ struct Connection {
     /// The batch's requests; the first `answered` have their replies.
     batch: Vec<(Kind, u32)>,
     answered: usize,
+    /// Bytes of the next reply that were right, and are no longer in `input`.
+    checked: usize,
     /// When the batch was sent, or should have been.
     sent: Instant,
     /// The group's.
@@ -186,6 +194,7 @@ impl Connection {
             filled: 0,
             batch: Vec::with_capacity(group.pipeline),
             answered: 0,
+            checked: 0,
             sent: Instant::now(),
             interval: group.interval(),
             due: Instant::now(),
@@ -241,7 +250,7 @@ impl Run {
         };
         let longest = u64::try_from(LONGEST.as_nanos())?;
         Ok(Self {
-            wire: Wire::new(protocol),
+            wire: Wire::new(protocol, load.values),
             random: Random::new(load.seed),
             keys: load.keys,
             order: load.order,
@@ -363,12 +372,19 @@ impl Run {
                 .input
                 .get(taken..connection.filled)
                 .unwrap_or_default();
-            let Some(reply) = self.wire.check_reply(kind, key, rest)? else {
-                break;
-            };
-            taken += reply.length;
-            connection.answered += 1;
-            self.count(kind, reply, latency, now);
+            match self.wire.check_reply(kind, key, connection.checked, rest)? {
+                Found::Whole(reply) => {
+                    taken += reply.length;
+                    connection.checked = 0;
+                    connection.answered += 1;
+                    self.count(kind, reply, latency, now);
+                }
+                Found::Part(length) => {
+                    taken += length;
+                    connection.checked += length;
+                    break;
+                }
+            }
         }
         connection.input.copy_within(taken..connection.filled, 0);
         connection.filled -= taken;

@@ -2,6 +2,13 @@
 
 use std::time::Duration;
 
+use super::wire::{VALUE_BYTES, Values};
+
+/// The connections that fill a server, and the bytes each of them sends at once: many small values,
+/// or one large one.
+const FILLERS: usize = 50;
+const FILLING: usize = 64 * VALUE_BYTES;
+
 /// Connections that behave alike.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Group {
@@ -77,6 +84,8 @@ pub(crate) struct Load {
     pub(crate) groups: Vec<Group>,
     /// How many keys there are.
     pub(crate) keys: u32,
+    /// What is written to them.
+    pub(crate) values: Values,
     /// How the next key is chosen.
     pub(crate) order: Order,
     /// Which random numbers: the same ones make the same requests.
@@ -87,10 +96,12 @@ pub(crate) struct Load {
 
 impl Load {
     /// Writes every key once, as fast as it goes.
-    pub(crate) fn preload(keys: u32) -> Self {
+    pub(crate) fn preload(keys: u32, values: Values) -> Self {
+        let pipeline = (FILLING / values.bytes).max(1);
         Self {
-            groups: vec![Group::new(50, 100).pipelined(64)],
+            groups: vec![Group::new(FILLERS, 100).pipelined(pipeline)],
             keys,
+            values,
             order: Order::Sequential,
             seed: 0,
             length: Length::Requests(u64::from(keys)),

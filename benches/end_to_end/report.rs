@@ -72,6 +72,7 @@ impl CaseReport {
         let ratio = match demand {
             Demand::Ratio(count, _, other) => self.ratio(other, |sample| sample.rate(count)),
             Demand::Tail(_, other) => self.ratio(other, |sample| Some(sample.get?.p99)),
+            Demand::Processor(_, other) => self.ratio(other, |sample| Some(sample.cpu_micros)),
         };
         let Some(ratio) = ratio else {
             return Verdict {
@@ -81,9 +82,9 @@ impl CaseReport {
         };
         let enough = match demand {
             Demand::Ratio(_, times, _) => ratio.median >= times,
-            Demand::Tail(times, _) => ratio.median <= times,
+            Demand::Tail(times, _) | Demand::Processor(times, _) => ratio.median <= times,
         };
-        let mut measured = format!("{:.2} ({:.2} to {:.2})", ratio.median, ratio.min, ratio.max);
+        let mut measured = spread_text(&ratio);
         let misses = self.misses();
         if misses > 0 {
             let _ = write!(measured, ", but {misses} GETs found no value");
@@ -104,6 +105,7 @@ pub(crate) fn markdown(reports: &[CaseReport]) -> String {
             "",
             "a second",
             "min to max",
+            "MB/s",
             "ratio",
             "p50 us",
             "p99 us",
@@ -162,11 +164,13 @@ fn row(
     let ratio = report
         .ratio(contestant, |sample| sample.rate(Count::Kind(kind)))
         .filter(|_| !first);
+    let megabytes = report.case.megabytes(rate.median).map(thousands);
     Some(vec![
         contestant.to_string(),
         kind.to_string(),
         thousands(rate.median),
         format!("{} to {}", thousands(rate.min), thousands(rate.max)),
+        megabytes.unwrap_or_else(|| "-".to_owned()),
         ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.2}", ratio.median)),
         micros(&|figures| Some(figures.p50)),
         micros(&|figures| Some(figures.p99)),
@@ -177,8 +181,14 @@ fn row(
     ])
 }
 
+/// A median, and in brackets how far from it the rounds were.
+pub(crate) fn spread_text(spread: &Spread) -> String {
+    let Spread { min, median, max } = spread;
+    format!("{median:.2} ({min:.2} to {max:.2})")
+}
+
 /// A number without decimals, its thousands parted by commas.
-fn thousands(value: f64) -> String {
+pub(crate) fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {

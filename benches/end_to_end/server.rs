@@ -30,6 +30,12 @@ const STOP: Duration = Duration::from_secs(20);
 /// Between two looks at whether a server started or stopped.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// Open files of a process beside its connections: logs, listeners, epolls.
+const OTHER_FILES: u64 = 1000;
+
+/// Clients of a server beside those of a measurement: whoever asks it something.
+const OTHER_CLIENTS: u32 = 100;
+
 /// A server and how it is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Contestant {
@@ -85,6 +91,17 @@ pub(crate) struct Lab {
     pub(crate) redis_benchmark: Option<PathBuf>,
 }
 
+impl Lab {
+    /// Those of `contestants` that can take part: Valkey may have been left out.
+    pub(crate) fn present(&self, contestants: &[Contestant]) -> impl Iterator<Item = Contestant> {
+        let with_valkey = self.valkey.is_some();
+        let contestants = contestants.to_vec();
+        contestants
+            .into_iter()
+            .filter(move |contestant| with_valkey || !contestant.is_valkey())
+    }
+}
+
 /// A running server. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -101,10 +118,7 @@ impl Server {
         lab: &Lab,
         slow_sync: Option<&SlowSync>,
     ) -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("bench-")
-            .tempdir_in(&lab.scratch)?;
-        Self::start_in(contestant, lab, slow_sync, &Arc::new(folder))
+        Self::start_in(contestant, lab, slow_sync, &Arc::new(new_folder(lab)?))
     }
 
     /// The same over what an earlier server left in its folder.
@@ -114,11 +128,64 @@ impl Server {
         slow_sync: Option<&SlowSync>,
         folder: &Arc<TempDir>,
     ) -> Result<Self> {
+        Self::launch(contestant, lab, folder, |command| {
+            if let Some(slow_sync) = slow_sync {
+                slow_sync.apply(command);
+            }
+        })
+    }
+
+    /// Starts a server with more flags than it has otherwise.
+    pub(crate) fn start_with(contestant: Contestant, lab: &Lab, flags: &[&str]) -> Result<Self> {
+        let folder = Arc::new(new_folder(lab)?);
+        Self::launch(contestant, lab, &folder, |command| {
+            command.args(flags);
+        })
+    }
+
+    /// Starts a server that takes so many clients at a time, and lets this process have as many
+    /// connections. An error where the system has too few files for that.
+    pub(crate) fn start_for(contestant: Contestant, lab: &Lab, clients: u32) -> Result<Self> {
+        let needed = u64::from(clients) + OTHER_FILES;
+        let granted = rlimit::increase_nofile_limit(needed)?;
+        ensure!(
+            granted >= needed,
+            "{clients} connections need {needed} open files, and the system allows {granted}"
+        );
+        let flag = if contestant.is_valkey() {
+            "--maxclients"
+        } else {
+            "-max-connections"
+        };
+        let most = (clients + OTHER_CLIENTS).to_string();
+        Self::start_with(contestant, lab, &[flag, &most])
+    }
+
+    /// Waits until its clients are gone, all but the one that asks.
+    pub(crate) fn wait_until_left(&self) -> Result<()> {
+        let deadline = Instant::now() + STOP;
+        loop {
+            let info = ask(self.address, &["INFO", "clients"])?;
+            if info.lines().any(|line| line == "connected_clients:1") {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "clients that closed their connections are still there after {STOP:?}"
+            );
+            thread::sleep(LOOK);
+        }
+    }
+
+    fn launch(
+        contestant: Contestant,
+        lab: &Lab,
+        folder: &Arc<TempDir>,
+        adjust: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
         let port = free_port()?;
         let mut command = command(contestant, lab, folder.path(), port)?;
-        if let Some(slow_sync) = slow_sync {
-            slow_sync.apply(&mut command);
-        }
+        adjust(&mut command);
         command
             .stdin(Stdio::piped())
             .stdout(File::create(folder.path().join("stdout"))?)
@@ -284,6 +351,14 @@ impl Drop for Server {
             let _ = self.child.wait();
         }
     }
+}
+
+/// A folder for a server's files.
+fn new_folder(lab: &Lab) -> Result<TempDir> {
+    let folder = tempfile::Builder::new()
+        .prefix("bench-")
+        .tempdir_in(&lab.scratch)?;
+    Ok(folder)
 }
 
 fn command(contestant: Contestant, lab: &Lab, folder: &Path, port: u16) -> Result<Command> {

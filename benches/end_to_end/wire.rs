@@ -8,7 +8,7 @@
 
 use std::fmt;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 
 /// The language a server is spoken to in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,13 +53,53 @@ const KEY: &str = "key:0000########";
 /// right for another.
 const VALUE: &str = "########-value-of-sixty-four-bytes-abcdefghijklmnopqrstuvwxyz-01";
 
+/// Bytes of a value, where a load does not ask for more.
+pub(crate) const VALUE_BYTES: usize = VALUE.len();
+
+/// A longer value has the key's number once in so many bytes, so that a part of another key's is
+/// noticed, and checking it is still a few comparisons of long pieces.
+const BLOCK: usize = 4096;
+
+/// Replies longer than this are checked and dropped piece by piece, as they come in.
+const WHOLE: usize = 4096;
+
+/// Seconds that a key lives where it has a time to live: longer than any measurement.
+const LIFE: &str = "1000000";
+
 /// The reply of RESP to a GET of a key that is not there.
 const NIL: &[u8] = b"$-1\r\n";
+
+/// What requests write, and replies must therefore have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Values {
+    /// How long each value is: [`VALUE_BYTES`] or more.
+    pub(crate) bytes: usize,
+    /// Whether every SET gives its key a time to live.
+    pub(crate) expiring: bool,
+}
+
+impl Default for Values {
+    fn default() -> Self {
+        Self {
+            bytes: VALUE_BYTES,
+            expiring: false,
+        }
+    }
+}
+
+/// What the bytes that came in are, as far as they go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// The reply, or the rest of it.
+    Whole(Reply),
+    /// Not all of it. So many bytes are right and need not be shown again.
+    Part(usize),
+}
 
 /// A reply that is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reply {
-    /// How many bytes it has.
+    /// How many bytes of it were shown last.
     pub(crate) length: usize,
     /// Whether it is what a key that was written must give, and not that there is no such key.
     pub(crate) hit: bool,
@@ -96,6 +136,26 @@ impl Template {
             }
         }
     }
+
+    /// Whether `input` is what the template, made out for the key numbered `key`, has from its byte
+    /// `from` on.
+    fn agrees(&self, key: u32, from: usize, input: &[u8]) -> bool {
+        let digits = decimal(key);
+        let end = from + input.len();
+        let shown = |start: usize, end: usize| input.get(start - from..end - from);
+        let mut at = from;
+        let begun = self.slots.partition_point(|slot| slot + DIGITS <= from);
+        let slots = self.slots.get(begun..).unwrap_or_default();
+        for &slot in slots.iter().take_while(|slot| **slot < end) {
+            let (start, stop) = (at.max(slot), end.min(slot + DIGITS));
+            let same_text = self.bytes.get(at..start) == shown(at, start);
+            if !same_text || digits.get(start - slot..stop - slot) != shown(start, stop) {
+                return false;
+            }
+            at = stop;
+        }
+        self.bytes.get(at..end) == shown(at, end)
+    }
 }
 
 /// The last digits of `number`, zeros in front.
@@ -127,20 +187,25 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// The templates of `protocol`.
-    pub(crate) fn new(protocol: Protocol) -> Self {
+    /// The templates of `protocol`, for such values.
+    pub(crate) fn new(protocol: Protocol, values: Values) -> Self {
+        let value = &value(values.bytes);
         let exchange = |request: String, reply: String| Exchange {
             request: Template::new(&request),
             reply: Template::new(&reply),
         };
+        let mut set = vec!["SET", KEY, value];
+        if values.expiring {
+            set.extend(["EX", LIFE]);
+        }
         let (get, set) = match protocol {
             Protocol::Line => (
-                exchange(format!("GET {KEY}\n"), format!("+OK {VALUE}\n")),
-                exchange(format!("SET {KEY} {VALUE}\n"), "+OK\n".to_owned()),
+                exchange(format!("GET {KEY}\n"), format!("+OK {value}\n")),
+                exchange(format!("SET {KEY} {value}\n"), "+OK\n".to_owned()),
             ),
             Protocol::Resp => (
-                exchange(resp_array(&["GET", KEY]), resp_bulk(VALUE)),
-                exchange(resp_array(&["SET", KEY, VALUE]), "+OK\r\n".to_owned()),
+                exchange(resp_array(&["GET", KEY]), resp_bulk(value)),
+                exchange(resp_array(&set), "+OK\r\n".to_owned()),
             ),
         };
         Self {
@@ -163,59 +228,98 @@ impl Wire {
         self.exchange(kind).request.append(key, out);
     }
 
-    /// Looks for the reply to one request at the start of `input`.
+    /// Looks for the reply to one request at the start of `input`; its first `done` bytes were
+    /// found before, and dropped.
     ///
-    /// Returns `None` while the rest of it is still to come. A reply that differs
-    /// is an error as soon as its first wrong byte is there: an error message shorter than the
-    /// reply that was due must not look like a slow server.
+    /// A reply that differs is an error as soon as its first wrong byte is there: an error message
+    /// shorter than the reply that was due must not look like a slow server.
     pub(crate) fn check_reply(
         &mut self,
         kind: Kind,
         key: u32,
+        done: usize,
         input: &[u8],
-    ) -> Result<Option<Reply>> {
+    ) -> Result<Found> {
+        let length = self.exchange(kind).reply.bytes.len();
+        if length > WHOLE {
+            return self.check_piece(kind, key, done, input);
+        }
         let mut expected = std::mem::take(&mut self.expected);
         expected.clear();
         self.exchange(kind).reply.append(key, &mut expected);
-        let verdict = if input.starts_with(&expected) {
-            let length = expected.len();
-            Ok(Some(Reply { length, hit: true }))
+        let found = if input.starts_with(&expected) {
+            Ok(Found::Whole(Reply { length, hit: true }))
         } else if expected.starts_with(input) {
-            Ok(None)
+            Ok(Found::Part(0))
         } else {
-            self.check_unusual(kind, key, &expected, input)
+            self.check_unusual(kind, key, input)
         };
         self.expected = expected;
-        verdict
+        found
+    }
+
+    /// The same where a reply is too long to be looked at as one.
+    fn check_piece(&self, kind: Kind, key: u32, done: usize, input: &[u8]) -> Result<Found> {
+        let template = &self.exchange(kind).reply;
+        let left = template.bytes.len().saturating_sub(done);
+        let piece = input.get(..left).unwrap_or(input);
+        if !template.agrees(key, done, piece) {
+            ensure!(
+                done == 0,
+                "wrong reply to {kind} of key {key}, within {} bytes from its byte {done} on",
+                piece.len()
+            );
+            return self.check_unusual(kind, key, input);
+        }
+        let length = piece.len();
+        Ok(if length == left {
+            Found::Whole(Reply { length, hit: true })
+        } else if done + length > NIL.len() {
+            Found::Part(length)
+        } else {
+            // It may still turn out to say that there is no such key.
+            Found::Part(0)
+        })
     }
 
     /// What to make of a reply that is not the one expected.
     #[cold]
-    fn check_unusual(
-        &self,
-        kind: Kind,
-        key: u32,
-        expected: &[u8],
-        input: &[u8],
-    ) -> Result<Option<Reply>> {
+    fn check_unusual(&self, kind: Kind, key: u32, input: &[u8]) -> Result<Found> {
         match self.nil.filter(|_| kind == Kind::Get) {
-            Some(nil) if input.starts_with(nil) => Ok(Some(Reply {
+            Some(nil) if input.starts_with(nil) => Ok(Found::Whole(Reply {
                 length: nil.len(),
                 hit: false,
             })),
-            Some(nil) if nil.starts_with(input) => Ok(None),
-            _ => wrong_reply(kind, key, expected, input),
+            Some(nil) if nil.starts_with(input) => Ok(Found::Part(0)),
+            _ => {
+                let mut expected = Vec::new();
+                self.exchange(kind).reply.append(key, &mut expected);
+                bail!(
+                    "wrong reply to {kind} of key {key}: expected \"{}\", got \"{}\"",
+                    start_of(&expected).escape_ascii(),
+                    start_of(input).escape_ascii()
+                )
+            }
         }
     }
 }
 
-fn wrong_reply(kind: Kind, key: u32, expected: &[u8], input: &[u8]) -> Result<Option<Reply>> {
-    let shown = input.get(..input.len().min(160)).unwrap_or_default();
-    bail!(
-        "wrong reply to {kind} of key {key}: expected \"{}\", got \"{}\"",
-        expected.escape_ascii(),
-        shown.escape_ascii()
-    )
+/// As much of a reply as a message should show.
+fn start_of(reply: &[u8]) -> &[u8] {
+    reply.get(..160).unwrap_or(reply)
+}
+
+/// A value of so many bytes.
+fn value(bytes: usize) -> String {
+    let block = format!("{VALUE:.<BLOCK$}");
+    let rest = bytes % BLOCK;
+    // What is left over may be too short for a number.
+    let end = if rest < VALUE_BYTES {
+        ".".repeat(rest)
+    } else {
+        format!("{VALUE:.<rest$}")
+    };
+    block.repeat(bytes / BLOCK) + &end
 }
 
 /// A bulk string of RESP.

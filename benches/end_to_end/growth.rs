@@ -1,0 +1,172 @@
+//! How long a GET is held up while the store grows.
+//!
+//! A table that doubles has all its entries moved; whoever asks meanwhile may wait. A prober asks
+//! all the time: first an idle server, which tells what the machine itself does to a GET, then while
+//! all the keys come in, then while the same clients write the same keys once more, which takes the
+//! processors as much and grows nothing. Only what the second has beyond the third is growth's.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
+
+use super::generator;
+use super::large::ENOUGH;
+use super::load::{Group, Length, Load, Order};
+use super::options::Options;
+use super::prober;
+use super::report::{progress, spread_text, thousands};
+use super::resident::resident;
+use super::sample::Spread;
+use super::server::{Contestant, Lab, Server};
+use super::table::Table;
+use super::wire::{Protocol, Values};
+
+/// postres as it comes, Valkey so, and Valkey where nothing but the store can hold a GET up.
+const SERVERS: [Contestant; 3] = [
+    Contestant::PostresAlways,
+    Contestant::ValkeyAlways,
+    Contestant::ValkeyNoLog,
+];
+
+/// How many times as long as a measurement of a case the idle server is asked, and the one whose
+/// keys are written again: the longest of few GETs would say little.
+const LONGER: u32 = 5;
+
+/// The phases, in their order.
+const PHASES: [&str; 3] = ["idle", "growing", "overwriting"];
+
+/// What one phase showed, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+struct Stalls {
+    typical: f64,
+    rare: f64,
+    longest: f64,
+}
+
+/// What one run of all phases showed.
+#[derive(Clone, Debug)]
+struct Grown {
+    phases: [Stalls; 3],
+    seconds: f64,
+    mebibytes: f64,
+}
+
+/// The table, in Markdown.
+pub(crate) fn measure(lab: &Lab, options: &Options) -> Result<String> {
+    let keys = options.grow.saturating_mul(1_000_000);
+    let mut servers: Vec<_> = lab
+        .present(&SERVERS)
+        .map(|contestant| (contestant, Vec::new()))
+        .collect();
+    for _ in 0..options.rounds.min(ENOUGH) {
+        for (contestant, runs) in &mut servers {
+            let grown = grow(*contestant, lab, keys, options.seconds * LONGER)?;
+            let [idle, growing, overwriting] = grown.phases.map(|stalls| stalls.longest);
+            progress(format_args!(
+                "growth: {contestant}: longest GET {growing:.1} ms, overwriting {overwriting:.1}, \
+                 idle {idle:.1}; {:.0} s",
+                grown.seconds
+            ));
+            runs.push(grown);
+        }
+    }
+    let mut table = Table::new(&[
+        "server",
+        "while",
+        "p50 ms",
+        "p99.9 ms",
+        "longest GET ms",
+        "seconds to fill",
+        "resident MiB",
+    ]);
+    for (contestant, runs) in &servers {
+        for row in rows(*contestant, runs) {
+            table.push(row);
+        }
+    }
+    Ok(format!(
+        "\n### GETs while {} keys come in, 1,000 a second, open loop\n\n{table}",
+        thousands(f64::from(keys))
+    ))
+}
+
+fn grow(contestant: Contestant, lab: &Lab, keys: u32, beside: Duration) -> Result<Grown> {
+    let server = Server::start(contestant, lab, None)?;
+    let run = |load: &Load| generator::run(server.address(), Protocol::Resp, load);
+    let phases = || {
+        let address = server.address();
+        let ((), idle) = prober::while_doing(address, keys, || {
+            thread::sleep(beside);
+            Ok(())
+        })?;
+        let begun = Instant::now();
+        let load = writes(keys, Length::Requests(u64::from(keys)));
+        let (_, growing) = prober::while_doing(address, keys, || run(&load))?;
+        let seconds = begun.elapsed().as_secs_f64();
+        server.check_size(keys)?;
+        let load = writes(
+            keys,
+            Length::Timed {
+                warm_up: Duration::ZERO,
+                measured: beside,
+            },
+        );
+        let (_, overwriting) = prober::while_doing(address, keys, || run(&load))?;
+        Ok(Grown {
+            phases: [idle, growing, overwriting].map(|latencies| Stalls::of(&latencies)),
+            seconds,
+            mebibytes: resident(server.pid()) as f64 / f64::from(1 << 20),
+        })
+    };
+    let grown = phases().map_err(|error| server.account("failed while it grew", &error))?;
+    server.stop()?;
+    Ok(grown)
+}
+
+/// Enough to keep a server busy, and no more in its way at a time than a GET can get past.
+fn writes(keys: u32, length: Length) -> Load {
+    Load {
+        groups: vec![Group::new(8, 100).pipelined(16)],
+        keys,
+        values: Values::default(),
+        order: Order::Sequential,
+        seed: 0,
+        length,
+    }
+}
+
+impl Stalls {
+    fn of(latencies: &Histogram<u64>) -> Self {
+        let millis = |nanos: u64| nanos as f64 / 1e6;
+        Self {
+            typical: millis(latencies.value_at_quantile(0.5)),
+            rare: millis(latencies.value_at_quantile(0.999)),
+            longest: millis(latencies.max()),
+        }
+    }
+}
+
+/// A server's row for each phase.
+fn rows(contestant: Contestant, runs: &[Grown]) -> impl Iterator<Item = Option<Vec<String>>> {
+    PHASES.into_iter().enumerate().map(move |(at, name)| {
+        let of = |figure: fn(&Stalls) -> f64| {
+            let stalls = runs.iter().filter_map(|run| run.phases.get(at));
+            Spread::of(stalls.map(figure))
+        };
+        let whole = |figure: fn(&Grown) -> f64| {
+            let spread = Spread::of(runs.iter().map(figure)).filter(|_| name == "growing");
+            spread.map_or_else(|| "-".to_owned(), |spread| thousands(spread.median))
+        };
+        Some(vec![
+            contestant.to_string(),
+            name.to_owned(),
+            format!("{:.2}", of(|stalls| stalls.typical)?.median),
+            format!("{:.2}", of(|stalls| stalls.rare)?.median),
+            spread_text(&of(|stalls| stalls.longest)?),
+            whole(|run| run.seconds),
+            whole(|run| run.mebibytes),
+        ])
+    })
+}

@@ -1,0 +1,114 @@
+//! A client that asks at a fixed rate, whatever the answers do.
+//!
+//! One thread sends a GET whenever one is due and never waits for a reply; another reads the
+//! replies. So a server that stands still for a moment is asked all the same, as many clients who
+//! know nothing of each other would ask it, and each of those GETs counts. The threads sleep
+//! between two GETs: they take next to nothing of the processors that the server and its load need.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use hdrhistogram::Histogram;
+
+use super::load::Random;
+use super::wire::{Found, Kind, Protocol, Values, Wire};
+
+/// From one GET to the next.
+const INTERVAL: Duration = Duration::from_millis(1);
+
+/// A server that says nothing for this long has stopped.
+const STALLED: Duration = Duration::from_secs(30);
+
+/// Latencies are told apart to a thousandth up to this one.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// A GET on its way: its key, and when it was sent.
+type Asked = (u32, Instant);
+
+/// Asks the server at `address` for keys of `keys`, which may be there or not, while `work` goes on.
+/// Returns what that returned, and the latencies in nanoseconds.
+pub(crate) fn while_doing<T>(
+    address: SocketAddr,
+    keys: u32,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<(T, Histogram<u64>)> {
+    let stream = TcpStream::connect(address).context("connecting the prober")?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(STALLED))?;
+    let sending = stream.try_clone()?;
+    let is_over = AtomicBool::new(false);
+    let is_over = &is_over;
+    let (asked, to_answer) = channel();
+    let (done, sent, latencies) = thread::scope(|scope| {
+        let sender = scope.spawn(move || send(sending, keys, asked, is_over));
+        let reader = scope.spawn(move || read(stream, to_answer));
+        let done = work();
+        is_over.store(true, Ordering::Relaxed);
+        (done, sender.join(), reader.join())
+    });
+    let panicked = |_| anyhow!("the prober panicked");
+    let done = done?;
+    // Where reading failed, sending may have failed of it.
+    let latencies = latencies.map_err(panicked)?.context("probing")?;
+    sent.map_err(panicked)?.context("probing")?;
+    Ok((done, latencies))
+}
+
+fn send(
+    mut stream: TcpStream,
+    keys: u32,
+    asked: Sender<Asked>,
+    is_over: &AtomicBool,
+) -> Result<()> {
+    let wire = Wire::new(Protocol::Resp, Values::default());
+    let mut random = Random::new(0);
+    let mut request = Vec::new();
+    let mut due = Instant::now();
+    while !is_over.load(Ordering::Relaxed) {
+        let key = random.below(keys);
+        request.clear();
+        wire.request(Kind::Get, key, &mut request);
+        // Nobody takes it where reading has failed, which is told there.
+        if asked.send((key, Instant::now())).is_err() {
+            return Ok(());
+        }
+        stream.write_all(&request).context("sending a GET")?;
+        due += INTERVAL;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    // The reader ends with the replies to what was asked by now.
+    drop(asked);
+    Ok(())
+}
+
+fn read(mut stream: TcpStream, asked: Receiver<Asked>) -> Result<Histogram<u64>> {
+    let mut wire = Wire::new(Protocol::Resp, Values::default());
+    let mut latencies = Histogram::new_with_bounds(1, u64::try_from(LONGEST.as_nanos())?, 3)?;
+    let mut input = vec![0; 64 * 1024];
+    let (mut filled, mut heard) = (0, Instant::now());
+    for (key, sent) in asked {
+        let length = loop {
+            let shown = input.get(..filled).unwrap_or_default();
+            match wire.check_reply(Kind::Get, key, 0, shown)? {
+                Found::Whole(reply) => break reply.length,
+                Found::Part(_) => {
+                    let room = input.get_mut(filled..).unwrap_or_default();
+                    match stream.read(room).context("waiting for a reply")? {
+                        0 => bail!("the server closed the connection"),
+                        count => filled += count,
+                    }
+                    heard = Instant::now();
+                }
+            }
+        };
+        input.copy_within(length..filled, 0);
+        filled -= length;
+        latencies.saturating_record(u64::try_from((heard - sent).as_nanos())?);
+    }
+    Ok(latencies)
+}
