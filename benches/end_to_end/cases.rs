@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::contestant::Contestant;
 use super::load::{Group, Length, Load, Order};
 use super::sample::Count;
-use super::server::Contestant;
 use super::wire::{Protocol, VALUE_BYTES, Values};
 
 use Contestant::{Naive, OtherBuild, PostresAlways, PostresNever};

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use hdrhistogram::Histogram;
 
 use super::ask::ask;
+use super::contestant::Contestant;
 use super::generator;
 use super::large::filled;
 use super::load::{Group, Length, Load, Order};
@@ -16,7 +17,7 @@ use super::options::Options;
 use super::report::progress;
 use super::resident::{resident, tree_resident};
 use super::sample::Spread;
-use super::server::{Contestant, Lab, Server};
+use super::server::{Lab, Server};
 use super::table::Table;
 use super::wire::{Kind, Protocol, Values};
 
@@ -103,59 +104,20 @@ fn measure_compaction(
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let data = resident(server.pid());
     for round in 0..options.rounds {
-        let run = |seconds: Duration| {
-            let load = Load {
-                groups: vec![Group::new(50, 50)],
-                keys,
-                values: Values::default(),
-                order: Order::Random,
-                seed: round,
-                length: Length::Timed {
-                    warm_up: Duration::from_millis(300),
-                    measured: seconds,
-                },
-            };
-            generator::run(server.address(), Protocol::Resp, &load).and_then(|measured| {
-                let rate = measured.rate(Kind::Get) + measured.rate(Kind::Set);
-                let mut both = measured.get;
-                both.add(&measured.set)?;
-                Ok((rate, both))
-            })
-        };
-        let tail = |latencies: &Histogram<u64>| latencies.value_at_quantile(0.999) as f64 / 1000.0;
-        let (rate, latencies) = run(options.seconds)?;
+        let run = || run(&server, keys, round, options.seconds);
+        let (rate, latencies) = run()?;
         alone.push((rate, tail(&latencies)));
-        let watch = Watch::default();
         let before = tree_resident(server.pid());
-        let (rate, duration) = thread::scope(|scope| {
-            let watching = scope.spawn(|| watch.follow(&server));
-            begin_snapshot(&server)?;
-            let begun = Instant::now();
-            let mut rates = vec![run(options.seconds)?];
-            // All of the snapshot counts, and no more.
-            while is_running(&server)? && begun.elapsed() < PATIENCE {
-                rates.push(run(options.seconds)?);
-            }
-            let duration = watch.end();
-            watching
-                .join()
-                .map_err(|_| anyhow::anyhow!("the watch panicked"))?;
-            let rate = rates.iter().map(|(rate, _)| rate).sum::<f64>() / rates.len() as f64;
-            let mut all = Histogram::new(3)?;
-            for (_, latencies) in &rates {
-                all.add(latencies)?;
-            }
-            Ok::<_, anyhow::Error>(((rate, tail(&all)), duration))
-        })?;
-        wait_for_snapshot(&server)?;
-        let peak = watch.peak.load(Ordering::Relaxed);
+        let (rate, duration, peak) = compact_under(&server, run)
+            .map_err(|error| server.account("failed while it compacted", &error))?;
+        let more = peak.saturating_sub(before);
         progress(format_args!(
             "compaction: {contestant}: {rate:?}, alone {:?}, {} MiB more, {duration:?}",
             alone.last(),
-            peak.saturating_sub(before) >> 20
+            more >> 20
         ));
         beside.push(rate);
-        extra.push(peak.saturating_sub(before) as f64);
+        extra.push(more as f64);
         took.push(duration.as_secs_f64());
     }
     server.stop()?;
@@ -183,6 +145,68 @@ fn measure_compaction(
     ])
 }
 
+/// The load, for a while: operations a second, and the latencies of both kinds together.
+fn run(server: &Server, keys: u32, round: u32, seconds: Duration) -> Result<(f64, Histogram<u64>)> {
+    let load = Load {
+        groups: vec![Group::new(50, 50)],
+        keys,
+        values: Values::default(),
+        order: Order::Random,
+        seed: round,
+        length: Length::Timed {
+            warm_up: Duration::from_millis(300),
+            measured: seconds,
+        },
+    };
+    let measured = generator::run(server.address(), Protocol::Resp, &load)?;
+    let rate = measured.rate(Kind::Get) + measured.rate(Kind::Set);
+    let mut both = measured.get;
+    both.add(&measured.set)?;
+    Ok((rate, both))
+}
+
+/// The latency in microseconds that 999 in 1000 stay below.
+fn tail(latencies: &Histogram<u64>) -> f64 {
+    latencies.value_at_quantile(0.999) as f64 / 1000.0
+}
+
+/// Runs the load from a snapshot's begin to its end: its rate and tail, how long the snapshot took,
+/// and the most memory there was meanwhile.
+fn compact_under(
+    server: &Server,
+    run: impl Fn() -> Result<(f64, Histogram<u64>)>,
+) -> Result<((f64, f64), Duration, u64)> {
+    let watch = Watch::default();
+    let runs = thread::scope(|scope| {
+        let watching = scope.spawn(|| watch.follow(server));
+        let runs = run_while_compacting(server, run);
+        // Whatever came of it: nobody else ends the watch.
+        watch.end();
+        let watched = watching.join();
+        watched.map_err(|_| anyhow!("the watch panicked"))?;
+        runs
+    })?;
+    wait_for_snapshot(server)?;
+    let rate = runs.iter().map(|(rate, _)| rate).sum::<f64>() / runs.len() as f64;
+    let mut all = Histogram::new(3)?;
+    for (_, latencies) in &runs {
+        all.add(latencies)?;
+    }
+    let peak = watch.peak.load(Ordering::Relaxed);
+    Ok(((rate, tail(&all)), watch.running(), peak))
+}
+
+/// All of the snapshot counts, and no more.
+fn run_while_compacting<T>(server: &Server, run: impl Fn() -> Result<T>) -> Result<Vec<T>> {
+    begin_snapshot(server)?;
+    let begun = Instant::now();
+    let mut runs = vec![run()?];
+    while is_running(server)? && begun.elapsed() < PATIENCE {
+        runs.push(run()?);
+    }
+    Ok(runs)
+}
+
 /// Looks, while a snapshot is written, at the memory it takes and at how long it takes.
 #[derive(Debug, Default)]
 struct Watch {
@@ -205,8 +229,12 @@ impl Watch {
         }
     }
 
-    fn end(&self) -> Duration {
+    fn end(&self) {
         self.ended.store(true, Ordering::Relaxed);
+    }
+
+    /// How long the snapshot was seen to be written.
+    fn running(&self) -> Duration {
         Duration::from_millis(self.running_millis.load(Ordering::Relaxed))
     }
 }

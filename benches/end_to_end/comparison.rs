@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use super::contestant::Contestant;
 use super::report::spread_text;
 use super::sample::Spread;
-use super::server::Contestant;
 use super::table::Table;
 
 /// What was measured of each, round by round.

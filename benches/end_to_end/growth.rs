@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use hdrhistogram::Histogram;
 
+use super::contestant::Contestant;
 use super::generator;
 use super::large::ENOUGH;
 use super::load::{Group, Length, Load, Order};
@@ -19,7 +20,7 @@ use super::prober;
 use super::report::{progress, spread_text, thousands};
 use super::resident::resident;
 use super::sample::Spread;
-use super::server::{Contestant, Lab, Server};
+use super::server::{Lab, Server};
 use super::table::Table;
 use super::wire::{Protocol, Values};
 

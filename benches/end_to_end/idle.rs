@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::comparison::{self, Comparison, Wanted};
+use super::contestant::Contestant;
 use super::large::ENOUGH;
 use super::options::Options;
 use super::report::{progress, thousands};
 use super::resident;
-use super::server::{Contestant, Lab, Server};
+use super::server::{Lab, Server};
 
 /// How many there are.
 const CONNECTIONS: u32 = 10_000;

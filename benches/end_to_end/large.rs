@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use anyhow::Result;
 
 use super::comparison::{self, Comparison};
+use super::contestant::Contestant;
 use super::generator;
 use super::load::Load;
 use super::options::{Options, Part};
 use super::report::thousands;
-use super::server::{Contestant, Lab, Server};
+use super::server::{Lab, Server};
 use super::wire::{Protocol, Values};
 use super::{compaction, growth, idle, memory, starts};
 

@@ -3,11 +3,12 @@
 use anyhow::{Context, Result};
 
 use super::comparison::{Comparison, Wanted};
+use super::contestant::Contestant;
 use super::large::{ENOUGH, fill};
 use super::options::Options;
 use super::report::progress;
 use super::resident;
-use super::server::{Contestant, Lab, Server};
+use super::server::{Lab, Server};
 use super::wire::Values;
 
 /// postres as it comes, and Valkey where it needs the least.

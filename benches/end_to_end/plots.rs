@@ -7,11 +7,11 @@ use plotters::style::RGBColor;
 
 use super::bars::{Bar, Bars};
 use super::comparison::Comparison;
+use super::contestant::Contestant;
 use super::curves::{Curve, Curves};
 use super::large;
 use super::report::CaseReport;
 use super::sample::{Count, Figures, Sample, Spread};
-use super::server::Contestant;
 use super::wire::Kind;
 
 /// A latency that is shown, and how to have it.

@@ -4,8 +4,8 @@ use std::fmt::{self, Write as _};
 use std::io::Write as _;
 
 use super::cases::{Case, Demand, Goal};
+use super::contestant::Contestant;
 use super::sample::{Count, Figures, Sample, Spread};
-use super::server::Contestant;
 use super::table::Table;
 use super::wire::Kind;
 

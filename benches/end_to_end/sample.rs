@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use super::generator::Measured;
+use super::measured::Measured;
 use super::redis_benchmark::Opinion;
 use super::wire::Kind;
 

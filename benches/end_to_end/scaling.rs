@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::contestant::Contestant;
 use super::generator;
 use super::large::{fill, filled};
 use super::load::{Group, Length, Load, Order};
@@ -12,7 +13,7 @@ use super::options::{Options, Part};
 use super::report::{progress, thousands};
 use super::resident;
 use super::sample::Spread;
-use super::server::{Contestant, Lab, Server};
+use super::server::{Lab, Server};
 use super::table::Table;
 use super::wire::{Kind, Protocol, Values};
 

@@ -8,10 +8,11 @@ use tempfile::TempDir;
 
 use super::compaction::{begin_snapshot, wait_for_snapshot};
 use super::comparison::{Comparison, Wanted};
+use super::contestant::Contestant;
 use super::large::filled;
 use super::options::Options;
 use super::report::progress;
-use super::server::{Contestant, Lab, Server};
+use super::server::{Lab, Server};
 
 use Contestant::{PostresNever, ValkeyAlways, ValkeyNoLog};
 

@@ -1,9 +1,9 @@
 //! What is measured: every case, and what is asked of postres in it.
 
 use super::cases::{Case, Generator};
+use super::contestant::Contestant;
 use super::load::Group;
 use super::sample::Count;
-use super::server::Contestant;
 use super::wire::Kind;
 
 use Contestant::{Naive, PostresAlways, PostresNever, ValkeyAlways, ValkeyNoLog};
