@@ -82,6 +82,10 @@ bench-build:
 bench *options:
     cargo bench --locked --bench end_to_end -- {{ options }}
 
+# Measures the parts alone: decoder, encoder, frames, store, apply. Part of a name chooses some.
+bench-parts *args:
+    cargo bench --locked --bench parts -- {{ args }}
+
 # Sees that every case of the benchmark runs; the figures mean nothing.
 bench-check *options:
     CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_CODEGEN_UNITS=16 \
