@@ -21,7 +21,7 @@ pub struct HashMap {
 }
 
 /// What a map holds. Read by anyone; changed only by who holds the map's lock for writing, so that
-/// a load and a store do, at a tenth of the cost of an atomic addition.
+/// a load and a store do, and no atomic addition is needed.
 #[derive(Debug, Default)]
 struct Counts {
     len: AtomicUsize,
