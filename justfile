@@ -30,9 +30,12 @@ linearizability:
     CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo test --release \
         --locked --test it a_long_history -- --ignored --nocapture
 
+# A million states of crashed logs, then a thousand kills; 20 minutes.
+torture: crash-states crashes
+
 # A million states of crashed logs with snapshots, power cuts at every two calls; some minutes.
 # POSTRES_TEST_STATES and POSTRES_TEST_SEED change it.
-torture:
+crash-states:
     CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo test --release \
         --locked --test it a_million_states -- --ignored --nocapture
 

@@ -283,7 +283,7 @@ fn a_random_log_with_snapshots_is_whole_after_power_cuts_at_any_two_calls() {
 }
 
 #[test]
-#[ignore = "takes minutes in a release build; `just torture`"]
+#[ignore = "takes minutes in a release build; `just crash-states`"]
 fn a_million_states_of_crashed_logs_are_recovered_from() {
     let enough = std::env::var("POSTRES_TEST_STATES").ok();
     let enough = enough.map_or(1_200_000, |n| n.parse().expect("a number of states"));
