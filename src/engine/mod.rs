@@ -20,6 +20,7 @@ mod ahead;
 mod applying;
 mod batch;
 mod compaction;
+mod gather;
 mod replay;
 mod running;
 mod sweep;
@@ -41,6 +42,7 @@ use crate::wal::{LogOptions, SyncPolicy};
 use applying::{State, apply_groups};
 use batch::Step;
 use compaction::Compaction;
+use gather::complete_groups;
 use replay::Replayer;
 
 pub use batch::{Applied, Batch, Transaction};
@@ -96,7 +98,9 @@ struct Loading {
 #[derive(Debug)]
 enum Writes {
     Logged {
-        submitter: Submitter<Ticket>,
+        submitter: Arc<Submitter<Ticket>>,
+        /// Told of the first of each group.
+        group_begun: mpsc::Sender<()>,
         room: Arc<Semaphore>,
         /// Groups that the log's thread delivered and the applier has not finished.
         unapplied: Arc<AtomicUsize>,
@@ -195,12 +199,16 @@ impl Engine {
         let (submitter, log) = group_commit::start(writer, deliver).map_err(StartError::Thread)?;
         let applier = apply_groups(Arc::clone(state), groups_rx, Arc::clone(&unapplied));
         let applier = tokio::spawn(applier);
+        let submitter = Arc::new(submitter);
+        let (group_begun, groups_begun) = mpsc::channel(1);
+        tokio::spawn(complete_groups(groups_begun, Arc::downgrade(&submitter)));
         let flavor = Handle::current().runtime_flavor();
         // Without a sync to wait for, or a thread to spare, there is nothing to gain.
         let commit_here =
             options.policy == SyncPolicy::Always && flavor == RuntimeFlavor::MultiThread;
         let writes = Writes::Logged {
             submitter,
+            group_begun,
             room: Arc::new(Semaphore::new(MAX_WAITING_BYTES)),
             unapplied,
             commit_here,
@@ -275,10 +283,13 @@ impl Engine {
             steps,
         } = batch;
         let steps = steps.list;
-        let (submitter, room) = match self.writes.get() {
+        let (submitter, group_begun, room) = match self.writes.get() {
             Some(Writes::Logged {
-                submitter, room, ..
-            }) => (submitter, room),
+                submitter,
+                group_begun,
+                room,
+                ..
+            }) => (submitter, group_begun, room),
             Some(Writes::Unlogged) => return Ok(self.state.apply_unlogged(&operations, steps)),
             None => return Err(Stopped),
         };
@@ -304,7 +315,10 @@ impl Engine {
             Ok(applied) => return Ok(applied),
             Err(submission) => submission,
         };
-        submitter.submit(submission).map_err(|_| Stopped)?;
+        if submitter.submit(submission).map_err(|_| Stopped)? {
+            // One that was told already looks at this group, too.
+            let _ = group_begun.try_send(());
+        }
         answered.await.map_err(|_| Stopped)
     }
 

@@ -53,6 +53,8 @@ pub struct Group<T> {
 #[derive(Debug)]
 struct Waiting<T> {
     submissions: Vec<Submission<T>>,
+    /// Whether these may be committed.
+    complete: bool,
     open: bool,
     /// Who waits for all that was written to be synced.
     sync_asked: Vec<mpsc::Sender<()>>,
@@ -126,21 +128,39 @@ pub struct LogClosed;
 
 impl<T> Submitter<T> {
     /// Puts a submission behind those that wait. Its outcome is delivered, never returned here.
+    /// Says whether it is the first of a group: then [`Self::complete`] must be called, and soon, or
+    /// the group waits forever.
     ///
     /// The caller bounds how much may wait (P8): the log itself takes whatever it is given.
-    pub fn submit(&self, submission: Submission<T>) -> Result<(), LogClosed> {
+    pub fn submit(&self, submission: Submission<T>) -> Result<bool, LogClosed> {
         let mut waiting = self.shared.waiting.lock();
         if !waiting.open {
             return Err(LogClosed);
         }
         waiting.submissions.push(submission);
         let count = waiting.submissions.len();
-        let wanted = count == 1 || count == waiting.expected.submissions;
+        let wanted = waiting.complete && count == waiting.expected.submissions;
         drop(waiting);
         if wanted {
             self.shared.arrived.notify_one();
         }
-        Ok(())
+        Ok(count == 1)
+    }
+
+    /// How many submissions the group has that gathers.
+    pub fn gathered(&self) -> usize {
+        self.shared.waiting.lock().submissions.len()
+    }
+
+    /// All who could be there at once are: the group that gathers may be committed.
+    pub fn complete(&self) {
+        let mut waiting = self.shared.waiting.lock();
+        waiting.complete = !waiting.submissions.is_empty();
+        let wanted = waiting.complete && waiting.idle.is_some();
+        drop(waiting);
+        if wanted {
+            self.shared.arrived.notify_one();
+        }
     }
 
     /// If the log is idle, commits `submission` on this thread, which blocks for as long as the
@@ -213,6 +233,7 @@ where
     };
     let waiting = Waiting {
         submissions: Vec::new(),
+        complete: false,
         open: true,
         sync_asked: Vec::new(),
         idle: Some(Box::new(committer)),
@@ -270,7 +291,7 @@ impl<T> Drop for Borrowed<'_, T> {
             .idle
             .as_ref()
             .is_some_and(|idle| idle.writer.sync_due().is_some());
-        let asked = !waiting.submissions.is_empty() || !waiting.sync_asked.is_empty();
+        let asked = waiting.complete || !waiting.sync_asked.is_empty();
         let wanted = asked || !waiting.open || unsynced;
         if waiting.lost.is_some() {
             waiting.open = false;
@@ -358,12 +379,14 @@ fn next_turn<T>(shared: &Shared<T>) -> Result<Turn<T>, AppendError> {
         let asked = !waiting.sync_asked.is_empty();
         let overdue = asked || due.is_some_and(|due| due <= Instant::now());
         let arrived = waiting.submissions.len();
+        // Nobody completes a group of a log that is closed.
+        let complete = waiting.complete || (arrived > 0 && !waiting.open);
         let more = waiting.expected.more_than(arrived);
-        if let Some(until) = more.filter(|_| arrived > 0 && waiting.open && !overdue) {
+        if let Some(until) = more.filter(|_| waiting.complete && waiting.open && !overdue) {
             shared.arrived.wait_until(&mut waiting, until);
             continue;
         }
-        let wanted = arrived > 0 || !waiting.open || overdue;
+        let wanted = complete || !waiting.open || overdue;
         if let Some(committer) = waiting.idle.take_if(|_| wanted) {
             if overdue {
                 let asked = std::mem::take(&mut waiting.sync_asked);
@@ -372,6 +395,7 @@ fn next_turn<T>(shared: &Shared<T>) -> Result<Turn<T>, AppendError> {
             if waiting.submissions.is_empty() {
                 return Ok(Turn::Close(committer));
             }
+            waiting.complete = false;
             let room = Vec::with_capacity(waiting.submissions.len());
             let batch = std::mem::replace(&mut waiting.submissions, room);
             return Ok(Turn::Commit(committer, batch));
