@@ -1,10 +1,10 @@
 //! Group commit: many submitters, one writer, one sync for all that waited.
 //!
 //! While a sync is under way the next group gathers, so the slower the disk, the larger the
-//! groups. A submission that finds the log idle is written at once, unless the group before it was
-//! of many: those come back within moments, all at about the same time. So the log waits for as
-//! many as it has just acknowledged, for a quarter of the time that their sync took at most.
-//! Without that the first to come back gets a sync of its own, which all others wait for.
+//! groups. A group is not committed before whoever submits says that it is complete
+//! ([`Submitter::complete`]): without that the first of those who come all at once gets a sync of
+//! its own, which all others wait for. Then it may have to wait a little longer, for those whom the
+//! last group's sync has just set free (`patience.rs`).
 //!
 //! The writer is owned by whoever commits: the log's thread, or a submitter that found the log
 //! idle and commits its own submission where it stands ([`Submitter::commit_here`]). That spares a
@@ -17,18 +17,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::patience::Patience;
 use super::sabotage;
 use super::writer::{AppendError, LogWriter, Position};
 
 /// A group is written once it holds this many bytes, though more may wait: it bounds the writer's
 /// buffer and the time until the first of the group is acknowledged.
 const GROUP_BYTES: usize = 4 << 20;
-
-/// The part of the last sync's time for which a group is waited for.
-const PATIENCE: u32 = 4;
-
-/// A group of so many says nothing of how many come next.
-const FEW: usize = 2;
 
 /// Operations to be made durable together, and what the submitter wants back.
 #[derive(Debug)]
@@ -61,32 +56,9 @@ struct Waiting<T> {
     /// The writer, while nobody commits.
     idle: Option<Box<Committer>>,
     /// How many submissions are likely to come together, and until when they are waited for.
-    expected: Expected,
+    patience: Patience,
     /// Why the writer will not come back, for the log's thread to end with.
     lost: Option<Lost>,
-}
-
-/// What the last group tells of the next one.
-#[derive(Debug, Clone, Copy)]
-struct Expected {
-    submissions: usize,
-    until: Instant,
-}
-
-impl Expected {
-    /// The next group is like one of so many, which took so long.
-    fn like(submissions: usize, took: Duration) -> Self {
-        Self {
-            submissions,
-            until: Instant::now() + took / PATIENCE,
-        }
-    }
-
-    /// Until when `waiting` submissions should wait for others, if at all.
-    fn more_than(&self, waiting: usize) -> Option<Instant> {
-        let worth_it = self.submissions > FEW && waiting < self.submissions;
-        (worth_it && Instant::now() < self.until).then_some(self.until)
-    }
 }
 
 #[derive(Debug)]
@@ -139,7 +111,7 @@ impl<T> Submitter<T> {
         }
         waiting.submissions.push(submission);
         let count = waiting.submissions.len();
-        let wanted = waiting.complete && count == waiting.expected.submissions;
+        let wanted = waiting.complete && count == waiting.patience.expected();
         drop(waiting);
         if wanted {
             self.shared.arrived.notify_one();
@@ -190,9 +162,7 @@ impl<T> Submitter<T> {
     /// Whether [`Self::commit_here`] has a chance right now.
     pub fn is_idle(&self) -> bool {
         let waiting = self.shared.waiting.lock();
-        waiting.idle.is_some()
-            && waiting.submissions.is_empty()
-            && waiting.expected.submissions <= FEW
+        waiting.idle.is_some() && waiting.submissions.is_empty() && !waiting.patience.expects_many()
     }
 
     /// Returns once everything that was acknowledged before this call is on the disk, whatever the
@@ -237,7 +207,7 @@ where
         open: true,
         sync_asked: Vec::new(),
         idle: Some(Box::new(committer)),
-        expected: Expected::like(1, Duration::ZERO),
+        patience: Patience::new(Instant::now()),
         lost: None,
     };
     let shared = Arc::new(Shared {
@@ -350,7 +320,10 @@ fn run<T>(shared: &Arc<Shared<T>>, mut deliver: impl FnMut(Group<T>)) -> Result<
         let mut waiting = shared.waiting.lock();
         waiting.idle = Some(committer);
         if count > 0 {
-            waiting.expected = Expected::like(count, took);
+            let already = waiting.submissions.len();
+            waiting
+                .patience
+                .acknowledged(Instant::now(), count, already, took);
         }
     }
 }
@@ -381,8 +354,11 @@ fn next_turn<T>(shared: &Shared<T>) -> Result<Turn<T>, AppendError> {
         let arrived = waiting.submissions.len();
         // Nobody completes a group of a log that is closed.
         let complete = waiting.complete || (arrived > 0 && !waiting.open);
-        let more = waiting.expected.more_than(arrived);
-        if let Some(until) = more.filter(|_| waiting.complete && waiting.open && !overdue) {
+        if waiting.complete
+            && waiting.open
+            && !overdue
+            && let Some(until) = waiting.patience.wait(Instant::now(), arrived)
+        {
             shared.arrived.wait_until(&mut waiting, until);
             continue;
         }
@@ -396,6 +372,7 @@ fn next_turn<T>(shared: &Shared<T>) -> Result<Turn<T>, AppendError> {
                 return Ok(Turn::Close(committer));
             }
             waiting.complete = false;
+            waiting.patience.over(arrived);
             let room = Vec::with_capacity(waiting.submissions.len());
             let batch = std::mem::replace(&mut waiting.submissions, room);
             return Ok(Turn::Commit(committer, batch));
@@ -474,18 +451,6 @@ impl<T> Iterator for Groups<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_where_many_came_together_are_as_many_waited_for_and_not_for_long() {
-        let many = Expected::like(50, Duration::from_secs(400));
-        assert_eq!(many.more_than(49), Some(many.until));
-        assert_eq!(many.more_than(50), None);
-        assert_eq!(Expected::like(50, Duration::ZERO).more_than(1), None);
-        assert_eq!(
-            Expected::like(FEW, Duration::from_secs(400)).more_than(1),
-            None
-        );
-    }
 
     fn groups(lengths: &[usize]) -> Vec<Vec<usize>> {
         let submissions: Vec<_> = lengths

@@ -67,6 +67,7 @@ pub mod fs;
 pub mod group_commit;
 pub mod header;
 pub mod name;
+mod patience;
 pub mod recovery;
 pub mod retire;
 mod sabotage;
