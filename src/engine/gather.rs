@@ -3,19 +3,19 @@
 //! What clients have sent already, and the runtime has not come to yet, is to share the sync of what
 //! it has come to. So the first write of a group does not have it committed; it wakes this task,
 //! which lets everything run that is ready, and looks for what has arrived, until that brings no
-//! more writes or has been done often enough. Only then may the log commit the group. Where there is
-//! nothing else to run that is at once.
+//! more writes or takes too long. Only then may the log commit the group. Where there is nothing
+//! else to run that is at once.
+//!
+//! That makes fewer and larger groups, and keeps the log's thread from waking in the midst of the
+//! workers' work: on two cores it takes one of them from a worker or from whoever sends.
 
 use std::sync::Weak;
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use super::Ticket;
 use crate::wal::group_commit::Submitter;
-
-/// How often all that is ready may run before a group is complete, though more still comes: while it
-/// comes nobody waits for the disk in vain, but the first of the group waits.
-const ROUNDS: usize = 4;
 
 /// Completes one group after the other, whenever `begun` says that one has begun, until the
 /// engine is gone.
@@ -24,16 +24,17 @@ pub(super) async fn complete_groups(
     submitter: Weak<Submitter<Ticket>>,
 ) {
     while begun.recv().await.is_some() {
+        let began = Instant::now();
         let mut known = 0;
-        for _ in 0..ROUNDS {
+        loop {
             // What yields runs again behind all that is ready, and behind what the network has
             // brought meanwhile.
             tokio::task::yield_now().await;
             let Some(submitter) = submitter.upgrade() else {
                 return;
             };
-            let gathered = submitter.gathered();
-            if gathered == known {
+            let (gathered, at_most) = submitter.gathered();
+            if gathered == known || began.elapsed() >= at_most {
                 break;
             }
             known = gathered;

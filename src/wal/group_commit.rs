@@ -119,9 +119,11 @@ impl<T> Submitter<T> {
         Ok(count == 1)
     }
 
-    /// How many submissions the group has that gathers.
-    pub fn gathered(&self) -> usize {
-        self.shared.waiting.lock().submissions.len()
+    /// How many submissions the group has that gathers, and for how long it is worth it to let more
+    /// come, at most.
+    pub fn gathered(&self) -> (usize, Duration) {
+        let waiting = self.shared.waiting.lock();
+        (waiting.submissions.len(), waiting.patience.to_gather())
     }
 
     /// All who could be there at once are: the group that gathers may be committed.

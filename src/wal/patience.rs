@@ -15,6 +15,9 @@ const PART: u32 = 2;
 /// It waits no longer, however long a sync takes: who comes back does so by then.
 const MOST: Duration = Duration::from_millis(5);
 
+/// A group gathers no longer than this while there is something else to do.
+const MOST_TO_GATHER: Duration = Duration::from_millis(1);
+
 /// A group of so many says nothing of how many come next.
 const FEW: usize = 2;
 
@@ -28,6 +31,7 @@ pub(super) struct Patience {
     acknowledged: usize,
     /// How many waited already when it was acknowledged.
     waiting: usize,
+    took: Duration,
     until: Instant,
     /// Whether the group that gathers was made to wait.
     waited: bool,
@@ -42,6 +46,7 @@ impl Patience {
         Self {
             acknowledged: 0,
             waiting: 0,
+            took: Duration::ZERO,
             until: now,
             waited: false,
             without: 0,
@@ -59,6 +64,7 @@ impl Patience {
     ) {
         self.acknowledged = count;
         self.waiting = waiting;
+        self.took = took;
         self.until = now + (took / PART).min(MOST);
         self.waited = false;
         self.without = self.without.saturating_sub(1);
@@ -72,6 +78,12 @@ impl Patience {
     /// With how many submissions a group is as large as it will get.
     pub(super) fn expected(&self) -> usize {
         self.acknowledged + self.waiting
+    }
+
+    /// For how long a group may gather although others are there already: as long as the last one's
+    /// sync took. Those who gather longer lose more than a sync of their own would cost them.
+    pub(super) fn to_gather(&self) -> Duration {
+        self.took.min(MOST_TO_GATHER)
     }
 
     /// Until when a group of `gathered` should wait for others, if at all.
@@ -121,6 +133,13 @@ mod tests {
         assert_eq!(short.wait(now, 1), Some(now + Duration::from_micros(150)));
         let (mut few, now) = after(FEW, 0, LONG);
         assert_eq!(few.wait(now, 1), None);
+    }
+
+    #[test]
+    fn a_group_gathers_as_long_as_a_sync_takes_if_that_is_not_long() {
+        let sync = Duration::from_micros(300);
+        assert_eq!(after(5, 0, sync).0.to_gather(), sync);
+        assert_eq!(after(5, 0, LONG).0.to_gather(), MOST_TO_GATHER);
     }
 
     #[test]
