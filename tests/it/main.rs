@@ -25,6 +25,7 @@ mod every_write;
 mod expiry;
 mod faults;
 mod full_disk;
+mod groups;
 mod history;
 mod isolation;
 mod large;
