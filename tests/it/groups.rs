@@ -38,7 +38,7 @@ async fn writes_that_are_ready_together_share_one_sync() {
     let disk = Disk::default();
     let (engine, _running) = engine(&disk);
     let before = disk.count(Call::SyncData);
-    let writers = (0..50).map(|n| {
+    let writers = (0..2000).map(|n| {
         let engine = Arc::clone(&engine);
         tokio::spawn(async move { set(&engine, n).await })
     });
