@@ -15,7 +15,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::patience::Patience;
 use super::sabotage;
@@ -24,6 +24,14 @@ use super::writer::{AppendError, LogWriter, Position};
 /// A group is written once it holds this many bytes, though more may wait: it bounds the writer's
 /// buffer and the time until the first of the group is acknowledged.
 const GROUP_BYTES: usize = 4 << 20;
+
+/// A group is committed when it is this old, though nobody has said that it is complete: whoever does
+/// may stand behind something that takes long.
+const GATHERED: Duration = Duration::from_millis(2);
+
+/// For so long the log's thread looks by itself, after a commit, whether a group has begun. The first of
+/// a group that comes later must wake it.
+const WATCHFUL: Duration = Duration::from_millis(2);
 
 /// Operations to be made durable together, and what the submitter wants back.
 #[derive(Debug)]
@@ -48,8 +56,14 @@ pub struct Group<T> {
 #[derive(Debug)]
 struct Waiting<T> {
     submissions: Vec<Submission<T>>,
+    /// How many operations they are.
+    operations: usize,
+    /// When the first of them came.
+    begun: Instant,
     /// Whether these may be committed.
     complete: bool,
+    /// Whether the log's thread sleeps until it is woken.
+    asleep: bool,
     open: bool,
     /// Who waits for all that was written to be synced.
     sync_asked: Vec<mpsc::Sender<()>>,
@@ -100,8 +114,8 @@ pub struct LogClosed;
 
 impl<T> Submitter<T> {
     /// Puts a submission behind those that wait. Its outcome is delivered, never returned here.
-    /// Says whether it is the first of a group: then [`Self::complete`] must be called, and soon, or
-    /// the group waits forever.
+    /// Says whether it is the first of a group: then [`Self::complete`] is to be called, and soon. A group
+    /// of which nobody says so waits for 2 ms.
     ///
     /// The caller bounds how much may wait (P8): the log itself takes whatever it is given.
     pub fn submit(&self, submission: Submission<T>) -> Result<bool, LogClosed> {
@@ -109,9 +123,14 @@ impl<T> Submitter<T> {
         if !waiting.open {
             return Err(LogClosed);
         }
+        waiting.operations += submission.count as usize;
         waiting.submissions.push(submission);
         let count = waiting.submissions.len();
-        let wanted = waiting.complete && count == waiting.patience.expected();
+        if count == 1 {
+            waiting.begun = Instant::now();
+        }
+        let expected = waiting.complete && count == waiting.patience.expected();
+        let wanted = expected || (count == 1 && waiting.asleep);
         drop(waiting);
         if wanted {
             self.shared.arrived.notify_one();
@@ -119,11 +138,10 @@ impl<T> Submitter<T> {
         Ok(count == 1)
     }
 
-    /// How many submissions the group has that gathers, and for how long it is worth it to let more
-    /// come, at most.
-    pub fn gathered(&self) -> (usize, Duration) {
+    /// How many submissions the group has that gathers, and how many operations these are.
+    pub fn gathered(&self) -> (usize, usize) {
         let waiting = self.shared.waiting.lock();
-        (waiting.submissions.len(), waiting.patience.to_gather())
+        (waiting.submissions.len(), waiting.operations)
     }
 
     /// All who could be there at once are: the group that gathers may be committed.
@@ -157,6 +175,7 @@ impl<T> Submitter<T> {
         let mut borrowed = Borrowed {
             shared: &self.shared,
             committer: Some(committer),
+            took: Duration::ZERO,
         };
         Ok(apply(borrowed.commit(vec![submission])))
     }
@@ -205,7 +224,10 @@ where
     };
     let waiting = Waiting {
         submissions: Vec::new(),
+        operations: 0,
+        begun: Instant::now(),
         complete: false,
+        asleep: false,
         open: true,
         sync_asked: Vec::new(),
         idle: Some(Box::new(committer)),
@@ -228,14 +250,17 @@ where
 struct Borrowed<'a, T> {
     shared: &'a Shared<T>,
     committer: Option<Box<Committer>>,
+    took: Duration,
 }
 
 impl<T> Borrowed<'_, T> {
     fn commit(&mut self, submissions: Vec<Submission<T>>) -> Group<T> {
+        let begun = Instant::now();
         let committer = self.committer.as_mut();
         let outcome = committer.map_or(Err(AppendError::TooLarge { len: 0 }), |committer| {
             committer.commit(&submissions)
         });
+        self.took = begun.elapsed();
         Group {
             outcome,
             submissions,
@@ -254,7 +279,12 @@ impl<T> Drop for Borrowed<'_, T> {
                 }
                 match committer.failure() {
                     Some(error) => waiting.lost = Some(Lost::Failed(error)),
-                    None => waiting.idle = Some(committer),
+                    None => {
+                        waiting.idle = Some(committer);
+                        let already = waiting.submissions.len();
+                        let now = Instant::now();
+                        waiting.patience.acknowledged(now, 1, already, self.took);
+                    }
                 }
             }
             None => {}
@@ -341,6 +371,7 @@ enum Turn<T> {
 /// Waits until the writer is free and there is something to do with it.
 fn next_turn<T>(shared: &Shared<T>) -> Result<Turn<T>, AppendError> {
     let mut waiting = shared.waiting.lock();
+    let mut rested = false;
     loop {
         match waiting.lost.take() {
             Some(Lost::Failed(error)) => return Err(error),
@@ -354,8 +385,10 @@ fn next_turn<T>(shared: &Shared<T>) -> Result<Turn<T>, AppendError> {
         let asked = !waiting.sync_asked.is_empty();
         let overdue = asked || due.is_some_and(|due| due <= Instant::now());
         let arrived = waiting.submissions.len();
+        waiting.complete |= arrived > 0 && waiting.begun.elapsed() >= GATHERED;
         // Nobody completes a group of a log that is closed.
         let complete = waiting.complete || (arrived > 0 && !waiting.open);
+        let gathers = arrived > 0 && !complete;
         if waiting.complete
             && waiting.open
             && !overdue
@@ -373,19 +406,41 @@ fn next_turn<T>(shared: &Shared<T>) -> Result<Turn<T>, AppendError> {
             if waiting.submissions.is_empty() {
                 return Ok(Turn::Close(committer));
             }
-            waiting.complete = false;
+            (waiting.complete, waiting.operations) = (false, 0);
             waiting.patience.over(arrived);
             let room = Vec::with_capacity(waiting.submissions.len());
             let batch = std::mem::replace(&mut waiting.submissions, room);
             return Ok(Turn::Commit(committer, batch));
         }
-        match due {
-            Some(due) => {
-                shared.arrived.wait_until(&mut waiting, due);
-            }
-            None => shared.arrived.wait(&mut waiting),
+        let gathers_until = gathers.then_some(waiting.begun + GATHERED);
+        pause(shared, &mut waiting, gathers_until.or(due), &mut rested);
+    }
+}
+
+/// Waits until there may be something to do, at the latest until `until`. The log's thread is not to be
+/// woken for the first of each group while groups follow one another.
+fn pause<T>(
+    shared: &Shared<T>,
+    waiting: &mut MutexGuard<'_, Waiting<T>>,
+    until: Option<Instant>,
+    rested: &mut bool,
+) {
+    let watched = Instant::now() + WATCHFUL;
+    match until {
+        _ if !*rested => {
+            let until = until.map_or(watched, |until| until.min(watched));
+            *rested = shared.arrived.wait_until(waiting, until).timed_out();
+        }
+        Some(until) => {
+            waiting.asleep = true;
+            shared.arrived.wait_until(waiting, until);
+        }
+        None => {
+            waiting.asleep = true;
+            shared.arrived.wait(waiting);
         }
     }
+    waiting.asleep = false;
 }
 
 /// The writer, and what was said of its state.

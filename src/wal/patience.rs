@@ -5,18 +5,18 @@
 //! back makes them wait for it and for the next one. So where a sync takes long enough, to wait for
 //! them is worth it; and where they do not come back, because they read now, or are gone, it is
 //! a loss. Which of the two it is shows each time that it is done: after a wait that did not bring
-//! half of them some groups do without, twice as many after each further one.
+//! half of those it was for, a group does without, and twice as many after each further one.
 
 use std::time::{Duration, Instant};
 
 /// The part of the last sync's time for which a group waits at most.
 const PART: u32 = 2;
 
+/// Nobody waits for those whom so short a sync has set free, or none: to be woken takes as long.
+const LEAST: Duration = Duration::from_micros(100);
+
 /// It waits no longer, however long a sync takes: who comes back does so by then.
 const MOST: Duration = Duration::from_millis(5);
-
-/// A group gathers no longer than this while there is something else to do.
-const MOST_TO_GATHER: Duration = Duration::from_millis(1);
 
 /// A group of so many says nothing of how many come next.
 const FEW: usize = 2;
@@ -33,8 +33,8 @@ pub(super) struct Patience {
     waiting: usize,
     took: Duration,
     until: Instant,
-    /// Whether the group that gathers was made to wait.
-    waited: bool,
+    /// How many the group that gathers had when it was made to wait, if it was.
+    waited_at: Option<usize>,
     /// How many groups still do without.
     without: u32,
     /// How many do after the next wait in vain.
@@ -48,7 +48,7 @@ impl Patience {
             waiting: 0,
             took: Duration::ZERO,
             until: now,
-            waited: false,
+            waited_at: None,
             without: 0,
             next_without: 1,
         }
@@ -66,8 +66,7 @@ impl Patience {
         self.waiting = waiting;
         self.took = took;
         self.until = now + (took / PART).min(MOST);
-        self.waited = false;
-        self.without = self.without.saturating_sub(1);
+        self.waited_at = None;
     }
 
     /// Whether the last group was of many.
@@ -80,27 +79,25 @@ impl Patience {
         self.acknowledged + self.waiting
     }
 
-    /// For how long a group may gather although others are there already: as long as the last one's
-    /// sync took. Those who gather longer lose more than a sync of their own would cost them.
-    pub(super) fn to_gather(&self) -> Duration {
-        self.took.min(MOST_TO_GATHER)
-    }
-
     /// Until when a group of `gathered` should wait for others, if at all.
     pub(super) fn wait(&mut self, now: Instant, gathered: usize) -> Option<Instant> {
-        let worth_it = self.expects_many() && self.without == 0;
+        let worth_it = self.expects_many() && self.without == 0 && self.took >= LEAST;
         let wait = worth_it && gathered < self.expected() && now < self.until;
-        self.waited |= wait;
+        if wait {
+            self.waited_at.get_or_insert(gathered);
+        }
         wait.then_some(self.until)
     }
 
     /// A group of `gathered` waits no longer.
     pub(super) fn over(&mut self, gathered: usize) {
-        if !self.waited {
+        let Some(waited_at) = self.waited_at else {
+            self.without = self.without.saturating_sub(1);
             return;
-        }
-        let came_back = gathered.saturating_sub(self.waiting);
-        if came_back >= self.acknowledged / 2 {
+        };
+        let missing = self.expected().saturating_sub(waited_at);
+        let came = gathered.saturating_sub(waited_at);
+        if came >= missing.div_ceil(2) {
             self.next_without = 1;
         } else {
             self.without = self.next_without;
@@ -131,15 +128,10 @@ mod tests {
         assert_eq!(many.wait(now + MOST, 52), None);
         let (mut short, now) = after(50, 0, Duration::from_micros(300));
         assert_eq!(short.wait(now, 1), Some(now + Duration::from_micros(150)));
+        let (mut shorter, now) = after(50, 0, LEAST / 2);
+        assert_eq!(shorter.wait(now, 1), None);
         let (mut few, now) = after(FEW, 0, LONG);
         assert_eq!(few.wait(now, 1), None);
-    }
-
-    #[test]
-    fn a_group_gathers_as_long_as_a_sync_takes_if_that_is_not_long() {
-        let sync = Duration::from_micros(300);
-        assert_eq!(after(5, 0, sync).0.to_gather(), sync);
-        assert_eq!(after(5, 0, LONG).0.to_gather(), MOST_TO_GATHER);
     }
 
     #[test]
@@ -155,20 +147,19 @@ mod tests {
             };
             (0..groups).filter_map(waits).collect::<Vec<_>>()
         };
-        assert_eq!(
-            made_to_wait(256, 24),
-            [0, 1, 3, 7, 15, 31, 63, 127, 191, 255]
-        );
+        assert_eq!(made_to_wait(200, 29), [0, 2, 5, 10, 19, 36, 69, 134, 199]);
         // It is done each time again once it was not in vain.
-        assert_eq!(made_to_wait(66, 25), [63, 64, 65]);
-        assert_eq!(made_to_wait(8, 24), [0, 1, 3, 7]);
+        assert_eq!(made_to_wait(67, 30), [64, 65, 66]);
+        assert_eq!(made_to_wait(8, 29), [0, 2, 5]);
     }
 
     #[test]
-    fn those_who_waited_before_do_not_count_as_come_back() {
-        for (gathered, without) in [(19, 1), (20, 0)] {
+    fn those_who_were_there_before_the_wait_do_not_count_as_come_back() {
+        // Of 30 that are expected 15 are missing when the wait begins.
+        for (gathered, without) in [(15, 1), (22, 1), (23, 0)] {
             let (mut patience, now) = after(20, 10, LONG);
             assert!(patience.wait(now, 15).is_some());
+            assert!(patience.wait(now, 20).is_some());
             patience.over(gathered);
             assert_eq!(patience.without, without);
         }
