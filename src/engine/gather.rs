@@ -3,8 +3,8 @@
 //! What clients have sent already, and the runtime has not come to yet, is to share the sync of what
 //! it has come to. So the first write of a group does not have it committed; it wakes this task,
 //! which lets everything run that is ready, and looks for what has arrived, until that brings no
-//! more writes, or has brought many, or takes too long. Only then may the log commit the group. Where there is nothing
-//! else to run that is at once.
+//! more writes, or has brought many, or takes too long. Only then may the log commit the group. Where
+//! there is nothing else to run that is at once.
 //!
 //! That makes fewer and larger groups, and keeps the log's thread from waking in the midst of the
 //! workers' work: on two cores it takes one of them from a worker or from whoever sends.

@@ -2,9 +2,9 @@
 //!
 //! While a sync is under way the next group gathers, so the slower the disk, the larger the
 //! groups. A group is not committed before whoever submits says that it is complete
-//! ([`Submitter::complete`]): without that the first of those who come all at once gets a sync of
-//! its own, which all others wait for. Then it may have to wait a little longer, for those whom the
-//! last group's sync has just set free (`patience.rs`).
+//! ([`Submitter::complete`]), or 2 ms have passed: without that the first of those who come all at
+//! once gets a sync of its own, which all others wait for. Then it may have to wait a little longer,
+//! for those whom the last group's sync has just set free (`patience.rs`).
 //!
 //! The writer is owned by whoever commits: the log's thread, or a submitter that found the log
 //! idle and commits its own submission where it stands ([`Submitter::commit_here`]). That spares a
@@ -250,6 +250,7 @@ where
 struct Borrowed<'a, T> {
     shared: &'a Shared<T>,
     committer: Option<Box<Committer>>,
+    /// How long the commit took.
     took: Duration,
 }
 
