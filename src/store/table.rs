@@ -127,7 +127,7 @@ impl Tables {
         };
         let changes = table.changes.as_ref();
         changes.map_or_else(Vec::new, |changes| {
-            changes.undo(table.entries.iter(), |key| hash_of(&tables.hasher, key))
+            changes.undo(&table.entries, |key| hash_of(&tables.hasher, key))
         })
     }
 
