@@ -115,6 +115,14 @@ impl FsFile for File {
         Ok(())
     }
 
+    fn zero_range(&self, len: u64) -> io::Result<()> {
+        let mut bytes = lock(&self.0);
+        let end = bytes.len().max(len as usize);
+        bytes.resize(end, 0);
+        bytes[..len as usize].fill(0);
+        Ok(())
+    }
+
     fn len(&self) -> io::Result<u64> {
         Ok(lock(&self.0).len() as u64)
     }

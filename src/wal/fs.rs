@@ -46,6 +46,9 @@ pub trait FsFile: fmt::Debug + Send {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
     /// Cuts the file to `len` bytes, or extends it with zeros.
     fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Has the first `len` bytes read as zeros, with room on the disk for all of them, without
+    /// writing any; a shorter file is extended. Not every system can.
+    fn zero_range(&self, len: u64) -> io::Result<()>;
     /// The file's length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Whether the file holds no byte.
@@ -249,6 +252,17 @@ impl FsFile for File {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         File::set_len(self, len)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn zero_range(&self, len: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        Ok(fallocate(self, FallocateFlags::ZERO_RANGE, 0, len)?)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn zero_range(&self, _len: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     fn len(&self) -> io::Result<u64> {

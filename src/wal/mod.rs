@@ -10,8 +10,8 @@
 //! under `tests/fixtures` and must keep loading.
 //!
 //! **A segment** ([`segment`]) is a file named after the LSN it begins at ([`name`]). It is
-//! written full of zeros and synced before it gets its name, so that appending to it changes no
-//! metadata. Its first 4,096 bytes are the header:
+//! made full of zeros and synced before it gets its name; the zeros are written, so that appending
+//! changes no metadata, but for large frames ([`segment::Zeros`]). Its first 4,096 bytes are the header:
 //!
 //! | offset | bytes | field |
 //! |---|---|---|

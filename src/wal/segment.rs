@@ -119,6 +119,17 @@ impl Recycled {
     }
 }
 
+/// How a file comes by its zeros.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Zeros {
+    /// They are written. On ext4 a sync into blocks that were written before costs about half of one
+    /// that must also record that they are now: the better for small frames.
+    Written,
+    /// The file system only notes that the blocks count as zeros, if it can. Each byte comes to the disk
+    /// once, not twice: the better for large frames.
+    Declared,
+}
+
 /// A file full of durable zeros, waiting to become a segment.
 #[derive(Debug)]
 pub struct Prepared {
@@ -127,9 +138,9 @@ pub struct Prepared {
 }
 
 impl SegmentMaker {
-    /// Writes a file of zeros: the slow part, which needs to know nothing of the segment but a
+    /// Makes a file of zeros: the slow part, which needs to know nothing of the segment but a
     /// name that nothing else uses.
-    pub fn prepare(&self, base: Lsn) -> io::Result<Prepared> {
+    pub fn prepare(&self, base: Lsn, zeros: Zeros) -> io::Result<Prepared> {
         let (path, file) = match self.recycle() {
             Some(recycled) => recycled,
             None => {
@@ -139,7 +150,7 @@ impl SegmentMaker {
                 (path, file)
             }
         };
-        match self.fill(&*file) {
+        match self.fill(&*file, zeros) {
             Ok(()) => Ok(Prepared { file, path }),
             Err(error) => {
                 // Gives back what room it took; at the next start it would be removed anyway.
@@ -188,12 +199,15 @@ impl SegmentMaker {
         }
     }
 
-    /// Zeros the whole file, in steps, so that a sync of the log beside it waits for little of it.
-    ///
-    /// Written zeros, not a hole: on ext4 a sync into blocks that were written before costs about
-    /// half of one that must also record new blocks.
-    fn fill(&self, file: &dyn FsFile) -> io::Result<()> {
+    /// Zeros the whole file; by writing in steps, so that a sync of the log beside it waits for
+    /// little of it.
+    fn fill(&self, file: &dyn FsFile, zeros: Zeros) -> io::Result<()> {
         const STEP: u64 = 4 << 20;
+        let declared = zeros == Zeros::Declared && !sabotage::is("recycled-unzeroed");
+        // What keeps the system from that may not keep it from writing, and if it does, says why.
+        if declared && file.zero_range(self.capacity).is_ok() {
+            return file.sync_data();
+        }
         let mut at = if sabotage::is("recycled-unzeroed") {
             file.len()?
         } else {

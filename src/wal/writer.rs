@@ -21,9 +21,13 @@ use std::time::{Duration, Instant};
 
 use super::frame::{self, FrameHeader, FrameKind, MAX_BODY_LEN};
 use super::fs::{Lock, write_all_at, write_zeros};
-use super::segment::{Prepared, Segment, SegmentMaker};
+use super::segment::{Prepared, Segment, SegmentMaker, Zeros};
 use super::{LogFolder, LogOptions, Lsn, SyncPolicy, sabotage};
 use crate::time::{Clock, Timestamp};
+
+/// Behind a segment whose frames have at least this many bytes each, on average, the next one is not
+/// filled by writing.
+const LARGE_FRAME: u64 = 512 << 10;
 
 /// How long `everysec` leaves a frame without a sync.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -131,6 +135,9 @@ pub struct LogWriter {
     spare: Option<JoinHandle<io::Result<Prepared>>>,
     prepare_ahead: bool,
     retry_after: Duration,
+    /// Frames that were written to this segment, and from which offset on.
+    frames: u64,
+    frames_from: u64,
     /// Offset in the segment below which all is durable.
     synced: u64,
     last_sync: Instant,
@@ -174,6 +181,8 @@ impl LogWriter {
         Self {
             status: Arc::new(status),
             synced: end.segment.position,
+            frames: 0,
+            frames_from: end.segment.position,
             maker,
             segment: end.segment,
             next_lsn: end.next_lsn,
@@ -306,6 +315,7 @@ impl LogWriter {
             return Err(self.rejected("writing", error));
         }
         self.segment.position = end;
+        self.frames += 1;
         let frame = self.buffer.len() as u64;
         self.status.written.fetch_add(frame, Ordering::Relaxed);
         self.next_lsn = Lsn(self.next_lsn.0 + u64::from(count));
@@ -375,7 +385,7 @@ impl LogWriter {
         let prepared = match self.spare.take().map(JoinHandle::join) {
             Some(Ok(Ok(prepared))) => Ok(prepared),
             // A spare that failed says nothing of now.
-            Some(_) | None => self.maker.prepare(self.next_lsn),
+            Some(_) | None => self.maker.prepare(self.next_lsn, self.zeros()),
         };
         let made = prepared.and_then(|prepared| self.maker.finish(prepared, self.next_lsn));
         self.status
@@ -405,6 +415,7 @@ impl LogWriter {
         sealed?;
         tracing::debug!(base = %next.header.base, "the log goes on in a new segment");
         self.synced = next.position;
+        (self.frames, self.frames_from) = (0, next.position);
         self.segment = next;
         let base = self.segment.header.base.0;
         self.status.active.store(base, Ordering::Release);
@@ -418,11 +429,21 @@ impl LogWriter {
         if !self.prepare_ahead || self.spare.is_some() || !half_full {
             return;
         }
-        let (maker, base) = (self.maker.clone(), self.next_lsn);
+        let (maker, base, zeros) = (self.maker.clone(), self.next_lsn, self.zeros());
         let thread = std::thread::Builder::new().name("postres-spare".to_owned());
-        match thread.spawn(move || maker.prepare(base)) {
+        match thread.spawn(move || maker.prepare(base, zeros)) {
             Ok(handle) => self.spare = Some(handle),
             Err(error) => tracing::debug!(%error, "no thread to prepare a segment with"),
+        }
+    }
+
+    /// How the next segment is to come by its zeros, by what this one's frames were like.
+    fn zeros(&self) -> Zeros {
+        let bytes = self.segment.position - self.frames_from;
+        if self.frames > 0 && bytes / self.frames >= LARGE_FRAME {
+            Zeros::Declared
+        } else {
+            Zeros::Written
         }
     }
 

@@ -26,6 +26,7 @@ pub enum Call {
     Create,
     Write,
     SetLen,
+    ZeroRange,
     SyncData,
     Rename,
     Remove,
@@ -466,6 +467,17 @@ impl FsFile for DiskFile {
         let mut state = self.disk.state();
         let content = state.files.get_mut(&self.id).unwrap();
         content.change(Change::SetLen(len as usize));
+        Ok(())
+    }
+
+    fn zero_range(&self, len: u64) -> io::Result<()> {
+        self.disk.call(Call::ZeroRange, &self.path)?;
+        let mut state = self.disk.state();
+        let content = state.files.get_mut(&self.id).unwrap();
+        content.change(Change::Write {
+            offset: 0,
+            bytes: vec![0; len as usize].into(),
+        });
         Ok(())
     }
 

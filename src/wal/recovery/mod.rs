@@ -56,7 +56,7 @@ use super::frame::FrameKind;
 use super::fs::{Fs, FsFile, Lock};
 use super::name::{Files, LogName};
 use super::retire;
-use super::segment::{self, Recycled, Segment, SegmentHeader, SegmentMaker};
+use super::segment::{self, Recycled, Segment, SegmentHeader, SegmentMaker, Zeros};
 use super::snapshot::{Block, SnapshotHeader};
 use super::writer::{End, LogWriter};
 use super::{LogOptions, Lsn};
@@ -323,7 +323,7 @@ fn continue_log(
         None => {
             maker.log_id = (options.entropy)();
             let made = maker
-                .prepare(Lsn::FIRST)
+                .prepare(Lsn::FIRST, Zeros::Written)
                 .and_then(|new| maker.finish(new, Lsn::FIRST));
             let path = maker.name.segment(Lsn::FIRST);
             let segment = made.map_err(|source| io_error("making", &path, source))?;
