@@ -82,7 +82,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
     let connected = shared.clients.add(peer, local, shared.stop.child_token());
     let (task, stop) = (Arc::clone(shared), shared.stop.clone());
     shared.connections.spawn(async move {
-        let connection = Connection::new(stream, task, connected);
+        let mut connection = Connection::new(stream, task, connected);
         if let Err(error) = connection.serve(&stop).await {
             tracing::debug!(%error, "a connection ended early");
         }

@@ -93,7 +93,9 @@ impl Connection {
 
     /// Serves the client until it leaves, or until `stop`: then what has arrived is carried out
     /// and answered. A client that another has killed is cut off.
-    pub(super) async fn serve(mut self, stop: &CancellationToken) -> io::Result<()> {
+    ///
+    /// This is what an idle connection costs. What is seldom waited for has a box of its own.
+    pub(super) async fn serve(&mut self, stop: &CancellationToken) -> io::Result<()> {
         // Cancelled when the server stops, too.
         let ended = self.connected.client.kill.clone();
         let mut ending = pin!(ended.cancelled());
@@ -114,11 +116,11 @@ impl Connection {
                 () = killed(&ended, stop) => return Ok(()),
             };
             if let Some(end) = settled {
-                return self.end(end).await;
+                return Box::pin(self.end(end)).await;
             }
         }
         if stop.is_cancelled() {
-            self.finish().await
+            Box::pin(self.finish()).await
         } else {
             Ok(())
         }
@@ -126,7 +128,7 @@ impl Connection {
 
     /// Carries out what had arrived when the server was told to stop, and closes. What a client
     /// sends from then on is not read: one that never stops sending does not hold up the stop.
-    async fn finish(mut self) -> io::Result<()> {
+    async fn finish(&mut self) -> io::Result<()> {
         let mut arrived = waiting_bytes(&self.stream)?;
         while arrived > 0 {
             let (next, len) = self.read().await?;
@@ -143,7 +145,7 @@ impl Connection {
         self.end(end).await
     }
 
-    async fn end(mut self, end: End) -> io::Result<()> {
+    async fn end(&mut self, end: End) -> io::Result<()> {
         let unread = end == End::Close && waiting_bytes(&self.stream)? > 0;
         match end {
             End::Close if !unread => self.stream.shutdown().await,
@@ -168,16 +170,14 @@ impl Connection {
                 Next::GoOn => self.interpret_rest(),
                 Next::Pause => {
                     let shared = Arc::clone(&self.session.shared);
-                    if self
-                        .is_gone_before(true, shared.console.pause.changed())
-                        .await
-                    {
+                    let gone = self.is_gone_before(true, shared.console.pause.changed());
+                    if Box::pin(gone).await {
                         return Ok(Some(End::Drop));
                     }
                     self.interpret_rest()
                 }
                 Next::Wait(wait) => {
-                    if !self.wait(wait).await {
+                    if !Box::pin(self.wait(wait)).await {
                         return Ok(Some(End::Drop));
                     }
                     self.flush().await?;
