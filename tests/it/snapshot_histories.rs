@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use postres::command::{self, Applier, Operation, Record, Rest};
@@ -379,8 +379,12 @@ impl Replay for Compared {
     fn progress(&mut self, _: Progress) {}
 }
 
+/// How many batches each writer of a storm submits, at least and at most.
+const STORM: (usize, usize) = (800, 20_000);
+
 /// Lives through a storm of writers, sweeps, flushes and snapshots on a disk that removes no
-/// segment. Says what a crash leaves, and how it was when the storm was over.
+/// segment. It lasts until some snapshots have been written amidst it, however long these take.
+/// Says what a crash leaves, and how it was when the storm was over.
 fn live_through_storm(shards: usize) -> (Disk, Contents, Timestamp, usize) {
     let disk = Disk::default();
     disk.plan(|call, path| {
@@ -414,12 +418,16 @@ fn live_through_storm(shards: usize) -> (Disk, Contents, Timestamp, usize) {
         let compacting = tokio::spawn(Arc::clone(&engine).compact());
         let sweeping = Arc::clone(&engine);
         let sweeping = tokio::spawn(async move { sweeping.sweep_expired().await });
+        let calm = Arc::new(AtomicBool::new(false));
         let mut writers = tokio::task::JoinSet::new();
         for writer in 0..4 {
-            let engine = Arc::clone(&engine);
+            let (engine, calm) = (Arc::clone(&engine), Arc::clone(&calm));
             writers.spawn(async move {
                 let mut random = Random(writer);
-                for turn in 1..=800 {
+                for turn in 1..=STORM.1 {
+                    if turn > STORM.0 && calm.load(Ordering::Relaxed) {
+                        break;
+                    }
                     let flush = writer == 0 && turn % 130 == 0;
                     let batch = storm(&mut random, flush);
                     engine.submit(batch).await.unwrap();
@@ -439,6 +447,8 @@ fn live_through_storm(shards: usize) -> (Disk, Contents, Timestamp, usize) {
                 "it holds what was there when it was asked for"
             );
             overlapped += usize::from(engine.watches().applied() >= last.next.0);
+            // One of them may be of the empty store, before the first change.
+            calm.store(overlapped > 3, Ordering::Relaxed);
             let files = disk.files().into_iter();
             kept.extend(files.filter(|(path, _)| path.extension().unwrap() == "snapshot"));
             while let Some(done) = writers.try_join_next() {
