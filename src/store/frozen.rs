@@ -8,83 +8,69 @@ use std::hint::black_box;
 use std::ptr;
 
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Slot;
 
 use super::entry::Entry;
 
-/// The keys of one table that were changed since it was frozen, and what they were before.
+/// The keys of one table that were changed since it was frozen, and what they were before. A key is
+/// in one of the two at most.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    before: HashTable<Before>,
-}
-
-#[derive(Debug)]
-enum Before {
-    There(Entry),
-    /// The key was absent; the entry is only its bearer.
-    Absent(Entry),
-}
-
-impl Before {
-    fn key(&self) -> &[u8] {
-        match self {
-            Self::There(entry) | Self::Absent(entry) => entry.key(),
-        }
-    }
+    /// Entries that the table held.
+    there: HashTable<Entry>,
+    /// Entries whose keys it did not hold: the first that each got. They share what the table holds
+    /// by now, so that a new key takes no more than a pointer here.
+    absent: HashTable<Entry>,
 }
 
 impl Changes {
-    /// The key, whose hash is `hash`, is about to be changed, or was just now: `before` is the
-    /// entry it had. Only the first note of a key counts.
+    /// A key, whose hash is `hash`, is about to be changed, or was just now: `before` is the
+    /// entry it had. If it had none, `now` is the one that it gets. Only the first note of a key counts.
     pub(super) fn note(
         &mut self,
         hash: u64,
-        key: &[u8],
         before: Option<&Entry>,
+        now: Option<&Entry>,
         hasher: impl Fn(&[u8]) -> u64,
     ) {
-        let slot = self.before.entry(
-            hash,
-            |other| other.key() == key,
-            |other| hasher(other.key()),
-        );
-        if let Slot::Vacant(slot) = slot {
-            slot.insert(match before {
-                Some(entry) => Before::There(entry.clone()),
-                None => Before::Absent(Entry::new(key, b"", None)),
-            });
+        let Some(entry) = before.or(now) else {
+            return;
+        };
+        if self.has(hash, entry.key()) {
+            return;
         }
+        let list = match before {
+            Some(_) => &mut self.there,
+            None => &mut self.absent,
+        };
+        list.insert_unique(hash, entry.clone(), |other| hasher(other.key()));
     }
 
     /// Whether it is noted what this key was.
     pub(super) fn has(&self, hash: u64, key: &[u8]) -> bool {
-        let noted = self.before.find(hash, |other| other.key() == key);
-        noted.is_some()
+        let lists = [&self.there, &self.absent];
+        let noted = |list: &HashTable<Entry>| list.find(hash, |other| other.key() == key).is_some();
+        lists.into_iter().any(noted)
     }
 
     /// What the table held that holds `now` by now.
     pub(super) fn undo(&self, now: &HashTable<Entry>, hasher: impl Fn(&[u8]) -> u64) -> Vec<Entry> {
         warm_all(now);
-        let mut then = Vec::with_capacity(now.len() + self.before.len());
-        if self.before.is_empty() {
-            then.extend(now.iter().cloned());
-            return then;
-        }
+        let mut then = Vec::with_capacity(now.len() + self.there.len());
         // Where in the table the successors lie. They are few, so it is they that are looked for.
-        let successors = self.before.iter().filter_map(|before| {
-            let key = before.key();
-            now.find(hasher(key), |entry| entry.key() == key)
-        });
+        let changed = self.there.iter().chain(&self.absent).map(Entry::key);
+        let successors =
+            changed.filter_map(|key| now.find(hasher(key), |entry| entry.key() == key));
         let mut successors: Vec<_> = successors.map(ptr::from_ref).collect();
-        successors.sort_unstable();
-        let unchanged = now
-            .iter()
-            .filter(|&entry| successors.binary_search(&ptr::from_ref(entry)).is_err());
-        then.extend(unchanged.cloned());
-        then.extend(self.before.iter().filter_map(|before| match before {
-            Before::There(entry) => Some(entry.clone()),
-            Before::Absent(_) => None,
-        }));
+        if successors.is_empty() {
+            then.extend(now.iter().cloned());
+        } else {
+            successors.sort_unstable();
+            let unchanged = now
+                .iter()
+                .filter(|&entry| successors.binary_search(&ptr::from_ref(entry)).is_err());
+            then.extend(unchanged.cloned());
+        }
+        then.extend(self.there.iter().cloned());
         then
     }
 }
@@ -138,13 +124,13 @@ mod tests {
         let mut changes = Changes::default();
         for key in (0..300).filter(|key| key % 3 != 0) {
             let old = take(&mut table, key);
-            changes.note(hash(old.key()), old.key(), Some(&old), hash);
+            changes.note(hash(old.key()), Some(&old), None, hash);
             if key % 3 == 1 {
                 put(&mut table, entry(key, b"new"));
             }
         }
         for new in (300..400).map(|key| entry(key, b"new")) {
-            changes.note(hash(new.key()), new.key(), None, hash);
+            changes.note(hash(new.key()), None, Some(&new), hash);
             put(&mut table, new);
         }
         assert_eq!(sorted(changes.undo(&table, hash)), before);

@@ -57,7 +57,7 @@ impl Table {
 
     fn note_removed(&mut self, hash: u64, entry: &Entry, hasher: &Hasher) {
         if let Some(changes) = &mut self.changes {
-            changes.note(hash, entry.key(), Some(entry), |key| hash_of(hasher, key));
+            changes.note(hash, Some(entry), None, |key| hash_of(hasher, key));
         }
     }
 
@@ -199,7 +199,7 @@ impl Tables {
                 Slot::Occupied(slot) => Some(slot.get()),
                 Slot::Vacant(_) => None,
             };
-            changes.note(hash, entry.key(), before, |key| hash_of(hasher, key));
+            changes.note(hash, before, Some(&entry), |key| hash_of(hasher, key));
         }
         match slot {
             Slot::Occupied(mut slot) => Some(std::mem::replace(slot.get_mut(), entry)),
