@@ -3,19 +3,20 @@
 use std::fmt;
 
 use smallvec::SmallVec;
-use triomphe::ThinArc;
 
+use super::leb128;
+use super::shared_bytes::SharedBytes;
 use crate::time::Timestamp;
 
 /// A key, its value, and perhaps a time at which both are gone.
 ///
 /// One pointer wide. The allocation holds the reference count, a length, and then the bytes: twice
 /// the key's length as LEB128, its lowest bit telling whether there is an expiry (one byte for keys
-/// below 64 bytes), the expiry (8 bytes), the key, the value. A clone shares it, so a large value
-/// leaves its table's lock without being copied.
+/// below 64 bytes), the expiry (8 bytes), the key, the value: 6 bytes beside key and value where these
+/// are below 64 and 128. A clone shares it, so a large value leaves its table's lock without being copied.
 #[derive(Clone)]
 pub struct Entry {
-    bytes: ThinArc<(), u8>,
+    bytes: SharedBytes,
 }
 
 impl Entry {
@@ -26,20 +27,13 @@ impl Entry {
 
     /// The same, of a value that is given in parts.
     pub fn with_parts(key: &[u8], value: &[&[u8]], expires: Option<Timestamp>) -> Self {
-        let value_len: usize = value.iter().map(|part| part.len()).sum();
-        let mut bytes = SmallVec::<[u8; ON_STACK]>::with_capacity(
-            MAX_PREFIX_LEN + EXPIRY_LEN + key.len() + value_len,
-        );
-        push_length(&mut bytes, key.len() << 1 | usize::from(expires.is_some()));
-        if let Some(Timestamp(at)) = expires {
-            bytes.extend_from_slice(&at.to_le_bytes());
-        }
-        bytes.extend_from_slice(key);
-        for part in value {
-            bytes.extend_from_slice(part);
-        }
+        let length = leb128::encode(key.len() << 1 | usize::from(expires.is_some()));
+        let expiry = expires.map(|Timestamp(at)| at.to_le_bytes());
+        let expiry = expiry.as_ref().map_or(&[][..], |at| at);
+        let mut parts = SmallVec::<[&[u8]; 8]>::from_slice(&[&length, expiry, key]);
+        parts.extend_from_slice(value);
         Self {
-            bytes: ThinArc::from_header_and_slice((), &bytes),
+            bytes: SharedBytes::concat(&parts),
         }
     }
 
@@ -65,38 +59,35 @@ impl Entry {
 
     /// Whether both are the very same entry, not only equal ones.
     pub fn is_same(&self, other: &Self) -> bool {
-        std::ptr::eq(self.bytes.slice.as_ptr(), other.bytes.slice.as_ptr())
+        self.bytes.is_same(&other.bytes)
     }
 
     /// Bytes of memory that it takes, the pointer in its table included.
     pub fn memory(&self) -> usize {
-        const COUNT_AND_LEN: usize = 2 * size_of::<usize>();
-        size_of::<Self>() + COUNT_AND_LEN + self.bytes.slice.len()
+        size_of::<Self>() + self.bytes.allocated()
     }
 
     /// Looks at both ends of the allocation, and says something that depends on it.
     pub(super) fn touch(&self) -> usize {
-        let bytes = &self.bytes.slice;
+        let bytes = &*self.bytes;
         bytes.len() + usize::from(bytes.last().copied().unwrap_or_default())
     }
 
     /// Looks at the end of the allocation at which the key lies.
     pub(super) fn touch_key(&self) -> usize {
-        usize::from(self.bytes.slice.first().copied().unwrap_or_default())
+        usize::from(self.bytes.first().copied().unwrap_or_default())
     }
 
     /// Changes the value where it lies, if nobody else holds this entry; says whether it could.
     pub(super) fn change_in_place(&mut self, change: &mut dyn FnMut(&mut [u8])) -> bool {
-        let at = self.bytes.slice.len() - self.value().len();
-        self.bytes.with_arc_mut(|arc| {
-            let value =
-                triomphe::Arc::get_mut(arc).and_then(|inner| inner.slice_mut().get_mut(at..));
-            value.map(change).is_some()
-        })
+        let at = self.bytes.len() - self.value().len();
+        let bytes = self.bytes.get_mut();
+        let value = bytes.and_then(|bytes| bytes.get_mut(at..));
+        value.map(change).is_some()
     }
 
     fn parts(&self) -> (Option<Timestamp>, &[u8], &[u8]) {
-        let (length, mut rest) = take_length(&self.bytes.slice);
+        let (length, mut rest) = leb128::split(&self.bytes);
         let mut expires = None;
         if length & 1 == 1
             && let Some((at, behind)) = rest.split_first_chunk()
@@ -127,7 +118,7 @@ impl fmt::Debug for Entry {
 
 impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
-        self.bytes.slice == other.bytes.slice
+        *self.bytes == *other.bytes
     }
 }
 
@@ -153,38 +144,6 @@ impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Value({})", self.as_ref().escape_ascii())
     }
-}
-
-/// Bytes that the longest length takes: 7 bits in each.
-const MAX_PREFIX_LEN: usize = 10;
-/// An entry of up to so many bytes is put together where that takes no allocation.
-const ON_STACK: usize = 512;
-/// Bytes of an expiry.
-const EXPIRY_LEN: usize = 8;
-const MORE: u8 = 0x80;
-
-fn push_length(bytes: &mut SmallVec<[u8; ON_STACK]>, mut length: usize) {
-    while length >= MORE as usize {
-        // The cast keeps the low byte, of which seven bits count.
-        bytes.push(length as u8 | MORE);
-        length >>= 7;
-    }
-    bytes.push(length as u8);
-}
-
-fn take_length(bytes: &[u8]) -> (usize, &[u8]) {
-    let mut length = 0;
-    let mut rest = bytes;
-    let mut shift = 0;
-    while let Some((&byte, behind)) = rest.split_first() {
-        rest = behind;
-        length |= usize::from(byte & !MORE) << shift;
-        shift += 7;
-        if byte & MORE == 0 {
-            break;
-        }
-    }
-    (length, rest)
 }
 
 #[cfg(test)]

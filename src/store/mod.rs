@@ -7,7 +7,9 @@
 mod entry;
 mod frozen;
 mod hash_map;
+mod leb128;
 mod sharded_map;
+mod shared_bytes;
 mod table;
 
 use std::fmt;
