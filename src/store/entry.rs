@@ -27,10 +27,13 @@ impl Entry {
 
     /// The same, of a value that is given in parts.
     pub fn with_parts(key: &[u8], value: &[&[u8]], expires: Option<Timestamp>) -> Self {
-        let length = leb128::encode(key.len() << 1 | usize::from(expires.is_some()));
-        let expiry = expires.map(|Timestamp(at)| at.to_le_bytes());
-        let expiry = expiry.as_ref().map_or(&[][..], |at| at);
-        let mut parts = SmallVec::<[&[u8]; 8]>::from_slice(&[&length, expiry, key]);
+        let mut head = leb128::encode(key.len() << 1 | usize::from(expires.is_some()));
+        if let Some(Timestamp(at)) = expires {
+            head.extend_from_slice(&at.to_le_bytes());
+        }
+        let mut parts = SmallVec::<[&[u8]; 8]>::new();
+        parts.push(&head);
+        parts.push(key);
         parts.extend_from_slice(value);
         Self {
             bytes: SharedBytes::concat(&parts),

@@ -3,15 +3,15 @@
 
 use smallvec::SmallVec;
 
-/// Bytes that the longest length takes.
-const MAX_LEN: usize = 10;
+/// The longest length takes 10 bytes; there is room for something short behind it.
+const ROOM: usize = 24;
 /// Tells that another byte follows.
 pub(super) const MORE: u8 = 0x80;
 /// Bits of a length in a byte.
 pub(super) const BITS: u32 = 7;
 
 /// A length, encoded.
-pub(super) fn encode(mut length: usize) -> SmallVec<[u8; MAX_LEN]> {
+pub(super) fn encode(mut length: usize) -> SmallVec<[u8; ROOM]> {
     let mut bytes = SmallVec::new();
     while length >= usize::from(MORE) {
         // The cast keeps the low byte, of which seven bits count.
