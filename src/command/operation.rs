@@ -306,6 +306,14 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// Whether it can only remove keys, so that the next snapshot is no larger for it.
+    pub fn only_removes(&self) -> bool {
+        matches!(
+            self,
+            Self::Del { .. } | Self::DelMany { .. } | Self::FlushAll {}
+        )
+    }
+
     /// Whether it may change more than one key, or one key more than once: then nobody may see a
     /// part of what it does.
     pub fn changes_several(&self) -> bool {

@@ -61,6 +61,10 @@ impl State {
         &*self.store
     }
 
+    pub(super) fn shared_store(&self) -> &Arc<dyn InMemStore> {
+        &self.store
+    }
+
     pub(super) fn clock(&self) -> &SharedClock {
         &self.clock
     }

@@ -21,6 +21,8 @@ const READ_COST: usize = 4 << 10;
 pub struct Batch {
     pub(super) operations: Vec<u8>,
     pub(super) count: u32,
+    /// Whether any of the operations does anything but remove keys.
+    pub(super) adds: bool,
     pub(super) steps: Steps,
 }
 
@@ -140,6 +142,7 @@ impl Batch {
     fn push(&mut self, operation: &Operation<'_>, step: Step) {
         frame::push_operation(&mut self.operations, |out| operation.encode(out));
         self.count += 1;
+        self.adds |= !operation.only_removes();
         self.steps.list.push(step);
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
+use super::room::SnapshotRoom;
 use super::{Engine, Writes};
 use crate::command::{Frozen, Record};
 use crate::store::InMemStore;
@@ -114,6 +115,7 @@ pub enum CompactionError {
 #[derive(Debug)]
 pub(super) struct Compaction {
     folder: LogFolder,
+    room: Arc<SnapshotRoom>,
     options: CompactionOptions,
     asked: Notify,
     status: Mutex<CompactionStatus>,
@@ -139,6 +141,7 @@ struct LogSize {
 impl Compaction {
     pub(super) fn new(
         folder: LogFolder,
+        room: Arc<SnapshotRoom>,
         options: CompactionOptions,
         recovered: u64,
         last: Option<LastSnapshot>,
@@ -149,6 +152,7 @@ impl Compaction {
         };
         Self {
             folder,
+            room,
             options,
             asked: Notify::new(),
             status: Mutex::new(status),
@@ -171,12 +175,13 @@ impl Compaction {
 
     /// Whether the log has grown enough, or room for it grows scarce while a snapshot would give
     /// back some.
-    fn is_due(&self, planned: u64) -> bool {
+    fn is_due(&self) -> bool {
         let size = self.log_size();
         let last = self.status.lock().last;
         let next = last.map_or(Lsn::FIRST, |last| last.next);
-        let gives_room = size > 0 && self.folder.status().active() > next;
-        self.folder.reserve(planned);
+        let planned = self.room.planned();
+        let shorter = last.is_some_and(|last| planned < last.bytes / 2);
+        let gives_room = size > 0 && (self.folder.status().active() > next || shorter);
         let scarce = || !self.folder.has_room(planned.saturating_mul(2));
         let urgent = gives_room && (self.folder.status().lacks_room() || scarce());
         self.urgent.store(urgent, Ordering::Relaxed);
@@ -204,6 +209,7 @@ impl Compaction {
     }
 
     fn end(&self, error: Option<&CompactionError>) {
+        self.room.end();
         let mut status = self.status.lock();
         status.running_since = None;
         match error {
@@ -284,7 +290,7 @@ impl Engine {
                 () = compaction.asked.notified() => true,
                 _ = ticks.tick() => false,
             };
-            let due = || Instant::now() >= not_before && compaction.is_due(self.snapshot_len());
+            let due = || Instant::now() >= not_before && compaction.is_due();
             if !asked && (!due() || compaction.claim().is_err()) {
                 continue;
             }
@@ -336,10 +342,11 @@ impl Engine {
 
     fn try_snapshot(&self, compaction: &Compaction) -> Result<LastSnapshot, CompactionError> {
         let begun = Instant::now();
-        let planned = self.snapshot_len();
         let freezer = Freezer::new(self);
         let (frozen, written) = freezer.freeze(compaction);
         let next = Lsn(frozen.position + 1);
+        let gives = compaction.folder.superfluous_before(next);
+        compaction.room.begin(compaction.room.planned(), gives);
         tracing::info!(%next, keys = frozen.keys, "writing a snapshot");
         let mut writer = compaction
             .folder
@@ -349,7 +356,6 @@ impl Engine {
             compaction,
             worked_since: begun,
             told: begun,
-            planned,
             log_before: written,
         };
         tables.write(&frozen, &mut writer)?;
@@ -375,13 +381,6 @@ impl Engine {
             at: self.time(),
             took: Some(took),
         })
-    }
-
-    /// How long a snapshot would be now, at most.
-    fn snapshot_len(&self) -> u64 {
-        /// The header, the last changes, what frames add.
-        const BESIDE: u64 = 2 << 20;
-        self.store().bytes() as u64 + BESIDE
     }
 
     fn sync_log(&self) -> Result<(), super::Stopped> {
@@ -420,8 +419,6 @@ struct Tables<'a> {
     compaction: &'a Compaction,
     worked_since: Instant,
     told: Instant,
-    /// How long the snapshot may become.
-    planned: u64,
     /// What had been written to the log when the store was frozen.
     log_before: u64,
 }
@@ -457,9 +454,7 @@ impl Tables<'_> {
         // Where room is scarce, writes are, or will soon be, waiting for this.
         let urgent = self.compaction.urgent.load(Ordering::Relaxed)
             || self.compaction.folder.status().lacks_room();
-        // What is written needs no room any more.
-        let left = self.planned.saturating_sub(writer.written().bytes);
-        self.compaction.folder.reserve(left);
+        self.compaction.room.written(writer.written().bytes);
         if worked >= WORKS && !urgent {
             std::thread::sleep(worked * self.rests(writer));
             self.worked_since = Instant::now();

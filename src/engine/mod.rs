@@ -22,6 +22,7 @@ mod batch;
 mod compaction;
 mod gather;
 mod replay;
+mod room;
 mod running;
 mod sweep;
 
@@ -44,6 +45,7 @@ use batch::Step;
 use compaction::Compaction;
 use gather::complete_groups;
 use replay::Replayer;
+use room::SnapshotRoom;
 
 pub use batch::{Applied, Batch, Transaction};
 pub use compaction::{CompactionError, CompactionOptions, CompactionStatus, LastSnapshot};
@@ -187,7 +189,10 @@ impl Engine {
             at,
             took: None,
         });
-        let compaction = Compaction::new(folder, compaction, report.log_bytes, last);
+        let room = Arc::new(SnapshotRoom::new(Arc::clone(state.shared_store())));
+        let kept = Arc::clone(&room);
+        folder.reserve().is(move || kept.needed());
+        let compaction = Compaction::new(folder, room, compaction, report.log_bytes, last);
         let (groups_tx, groups_rx) = mpsc::channel(GROUPS_IN_FLIGHT);
         let unapplied = Arc::new(AtomicUsize::new(0));
         let delivered = Arc::clone(&unapplied);
@@ -280,6 +285,7 @@ impl Engine {
         let Batch {
             operations,
             count,
+            adds,
             steps,
         } = batch;
         let steps = steps.list;
@@ -308,6 +314,7 @@ impl Engine {
         let submission = Submission {
             operations,
             count,
+            removes: !adds,
             ticket,
         };
         self.state.clock().begin_write();

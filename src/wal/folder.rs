@@ -3,10 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::Lsn;
 use super::retire::{self, Retired};
+use super::room::Reserve;
 use super::sabotage;
 use super::segment::SegmentMaker;
 use super::snapshot::{SnapshotError, SnapshotHeader, SnapshotWriter};
@@ -51,26 +51,43 @@ impl LogFolder {
         SnapshotWriter::create(Arc::clone(&self.maker.fs), self.maker.name.clone(), header)
     }
 
-    /// Has new segments leave so many bytes free.
-    pub fn reserve(&self, bytes: u64) {
-        self.maker.reserve.store(bytes, Ordering::Relaxed);
+    /// What the log leaves free on the disk.
+    pub fn reserve(&self) -> &Reserve {
+        &self.maker.reserve
     }
 
-    /// Whether the disk has room for one more segment, and for so many bytes beside it. If the
-    /// system cannot tell, it has.
+    /// Whether the disk has room for some more segments, and for so many bytes beside them: more than
+    /// the log asks for before it makes one. If the system cannot tell, it has.
     pub fn has_room(&self, bytes: u64) -> bool {
+        const SEGMENTS: u64 = 4;
         let free = self.maker.fs.free_space(self.maker.name.dir());
-        free.map_or(true, |free| {
-            free >= self.maker.capacity.saturating_add(bytes)
-        })
+        let segments = self.maker.capacity.saturating_mul(SEGMENTS);
+        free.map_or(true, |free| free >= segments.saturating_add(bytes))
+    }
+
+    /// How many bytes a snapshot at `next` gives back once it is finished. What cannot be looked at
+    /// is not counted.
+    pub fn superfluous_before(&self, next: Lsn) -> u64 {
+        let SegmentMaker { fs, name, .. } = &self.maker;
+        let paths = retire::superseded(&**fs, name, next, self.status.active());
+        let paths = paths.unwrap_or_default();
+        let len = |path: &PathBuf| fs.open(path).and_then(|file| file.len()).unwrap_or(0);
+        let given_back: u64 = paths.iter().map(len).sum();
+        // One segment is kept, to be written anew.
+        given_back.saturating_sub(self.maker.capacity)
     }
 
     /// Gives back the room of what the finished snapshot at `next` has made superfluous.
     pub fn retire(&self, next: Lsn) -> io::Result<Retired> {
         let SegmentMaker {
-            fs, name, recycled, ..
+            fs,
+            name,
+            recycled,
+            capacity,
+            ..
         } = &self.maker;
-        retire::retire(&**fs, name, next, self.status.active(), recycled)
+        let active = self.status.active();
+        retire::retire(&**fs, name, next, active, (recycled, *capacity))
     }
 
     /// Where a snapshot is.

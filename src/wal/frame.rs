@@ -6,8 +6,9 @@ use crate::time::Timestamp;
 
 /// Bytes of a frame before its body.
 pub const HEADER_LEN: usize = 48;
-/// The largest body, in bytes. A frame that claims more is damaged.
-pub const MAX_BODY_LEN: usize = 1 << 30;
+/// The largest body, in bytes. A frame that claims more is damaged. The longest key with the longest value
+/// is 1 GiB, and must fit, or no snapshot could hold it; the rest is for what stands beside them.
+pub const MAX_BODY_LEN: usize = (1 << 30) + (64 << 10);
 /// Frames begin at multiples of this many bytes, so that a search for one has fewer places to look.
 pub const ALIGNMENT: usize = 8;
 /// Bytes of the length before each operation.

@@ -40,6 +40,9 @@ pub struct Submission<T> {
     pub operations: Vec<u8>,
     /// How many they are.
     pub count: u32,
+    /// Whether all of them only remove keys: then they may take of the room that is kept for the next
+    /// snapshot.
+    pub removes: bool,
     /// Handed back with the outcome. The log does not look at it.
     pub ticket: T,
 }
@@ -259,7 +262,14 @@ impl<T> Borrowed<'_, T> {
         let begun = Instant::now();
         let committer = self.committer.as_mut();
         let outcome = committer.map_or(Err(AppendError::TooLarge { len: 0 }), |committer| {
-            committer.commit(&submissions)
+            let outcome = committer.commit(&submissions);
+            let removes = submissions.iter().all(|submission| submission.removes);
+            match outcome {
+                Err(AppendError::Rejected { .. }) if removes => {
+                    committer.commit_removals(&submissions)
+                }
+                outcome => outcome,
+            }
         });
         self.took = begun.elapsed();
         Group {
@@ -338,11 +348,26 @@ fn run<T>(shared: &Arc<Shared<T>>, mut deliver: impl FnMut(Group<T>)) -> Result<
         for submissions in Groups(batch.into_iter().peekable()) {
             let begun = Instant::now();
             let outcome = committer.commit(&submissions);
+            let (submissions, removals) = match outcome {
+                Err(AppendError::Rejected { .. }) => submissions
+                    .into_iter()
+                    .partition(|submission| !submission.removes),
+                _ => (submissions, Vec::new()),
+            };
+            let again = (!removals.is_empty()).then(|| committer.commit_removals(&removals));
             took += begun.elapsed();
-            deliver(Group {
-                outcome,
-                submissions,
-            });
+            if !submissions.is_empty() {
+                deliver(Group {
+                    outcome,
+                    submissions,
+                });
+            }
+            if let Some(outcome) = again {
+                deliver(Group {
+                    outcome,
+                    submissions: removals,
+                });
+            }
             if sabotage::is("reply-before-sync") {
                 committer.writer.sync()?;
             }
@@ -453,18 +478,31 @@ struct Committer {
 
 impl Committer {
     fn commit<T>(&mut self, group: &[Submission<T>]) -> Result<Position, AppendError> {
-        let count = group.iter().map(|submission| submission.count).sum();
-        let pieces = group
-            .iter()
-            .map(|submission| submission.operations.as_slice());
+        let (count, pieces) = parts(group);
         let outcome = self.writer.append(count, pieces);
         report_change(&mut self.refusing, &outcome);
         outcome
     }
 
+    /// Commits what only removes keys, and was rejected when it asked for no more than others may have.
+    fn commit_removals<T>(&mut self, group: &[Submission<T>]) -> Result<Position, AppendError> {
+        let (count, pieces) = parts(group);
+        self.writer.append_removals(count, pieces)
+    }
+
     fn failure(&self) -> Option<AppendError> {
         self.writer.failure()
     }
+}
+
+fn parts<T>(group: &[Submission<T>]) -> (u32, impl Iterator<Item = &[u8]>) {
+    let count = group.iter().map(|submission| submission.count).sum();
+    (
+        count,
+        group
+            .iter()
+            .map(|submission| submission.operations.as_slice()),
+    )
 }
 
 /// Says once that writes are refused, and once that they are accepted again.
@@ -516,6 +554,7 @@ mod tests {
             .map(|&len| Submission {
                 operations: vec![0; len],
                 count: 1,
+                removes: false,
                 ticket: (),
             })
             .collect();

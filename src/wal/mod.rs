@@ -31,7 +31,7 @@
 //! |---|---|---|
 //! | 0 | 4 | CRC-32C of the salt and bytes 4 to 47 |
 //! | 4 | 4 | CRC-32C of the salt, the body and its padding |
-//! | 8 | 4 | length of the body, at most 1 GiB |
+//! | 8 | 4 | length of the body, at most 1 GiB and 64 KiB |
 //! | 12 | 4 | kind: 1 operations, 2 seal, 3 close |
 //! | 16 | 8 | LSN of its first operation |
 //! | 24 | 8 | time, milliseconds since 1970, never falling |
@@ -70,6 +70,7 @@ pub mod name;
 mod patience;
 pub mod recovery;
 pub mod retire;
+pub mod room;
 mod sabotage;
 pub mod segment;
 pub mod snapshot;

@@ -1,6 +1,7 @@
 //! Giving back the room of what a snapshot has made superfluous.
 
 use std::io;
+use std::path::PathBuf;
 
 use super::Lsn;
 use super::fs::Fs;
@@ -17,7 +18,7 @@ pub struct Retired {
 }
 
 /// Removes the snapshots before the one at `snapshot`, and the segments that hold only operations
-/// before it. One of them is kept for `recycled`.
+/// before it. One of them that is no longer than `capacity` is kept for `recycled`.
 ///
 /// Must be called only once the snapshot has its name, which it gets when every byte of it was
 /// read back. `active` is the base of the segment that the log is in: it and what follows is not
@@ -28,7 +29,7 @@ pub fn retire(
     name: &LogName,
     snapshot: Lsn,
     active: Lsn,
-    recycled: &Recycled,
+    (recycled, capacity): (&Recycled, u64),
 ) -> io::Result<Retired> {
     let files = name.files(fs)?;
     let mut retired = Retired::default();
@@ -41,7 +42,12 @@ pub fn retire(
     let mut give_back = || {
         for base in superfluous(fs, name, &files.segments, from, Some(active))? {
             let (path, new) = (name.segment(base), name.new_segment(base));
-            let keep = kept.is_none() && recycled.is_empty();
+            let fits = || {
+                fs.open(&path)
+                    .and_then(|file| file.len())
+                    .is_ok_and(|len| len <= capacity)
+            };
+            let keep = kept.is_none() && recycled.is_empty() && fits();
             // One that cannot be renamed is removed instead.
             if keep && fs.rename(&path, &new).is_ok() {
                 kept = Some(new);
@@ -63,6 +69,22 @@ pub fn retire(
         recycled.put(kept);
     }
     Ok(retired)
+}
+
+/// The files that [`retire`] would give back the room of.
+pub(super) fn superseded(
+    fs: &dyn Fs,
+    name: &LogName,
+    snapshot: Lsn,
+    active: Lsn,
+) -> io::Result<Vec<PathBuf>> {
+    let files = name.files(fs)?;
+    let old = files.snapshots.iter().filter(|&&old| old < snapshot);
+    let mut paths: Vec<_> = old.map(|&old| name.snapshot(old)).collect();
+    let from = snapshot.min(active);
+    let segments = superfluous(fs, name, &files.segments, from, Some(active))?;
+    paths.extend(segments.into_iter().map(|base| name.segment(base)));
+    Ok(paths)
 }
 
 /// The segments that hold only operations before `from`: those behind which the log went on in

@@ -6,7 +6,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -15,6 +14,7 @@ use super::frame::{self, FrameCodec};
 use super::fs::{Fs, FsFile, read_full_at, write_all_at, write_zeros};
 use super::header;
 use super::name::LogName;
+use super::room::{RESERVED_SEGMENT, Reserve};
 use super::sabotage;
 
 pub use super::header::{HEADER_LEN, HeaderError};
@@ -93,9 +93,8 @@ pub struct SegmentMaker {
     pub entropy: fn() -> u64,
     /// A file to be written anew, if there is one.
     pub recycled: Recycled,
-    /// Bytes that a new segment leaves free on the disk: the next snapshot needs them, and it is
-    /// what gives room back.
-    pub reserve: Arc<AtomicU64>,
+    /// What a new segment leaves free on the disk.
+    pub reserve: Reserve,
 }
 
 /// A segment that is no longer needed, to become one that is: its blocks on the disk are
@@ -135,6 +134,7 @@ pub enum Zeros {
 pub struct Prepared {
     file: Box<dyn FsFile>,
     path: PathBuf,
+    capacity: u64,
 }
 
 impl SegmentMaker {
@@ -144,14 +144,18 @@ impl SegmentMaker {
         let (path, file) = match self.recycle() {
             Some(recycled) => recycled,
             None => {
-                self.check_room()?;
+                self.check_room(self.capacity, 0)?;
                 let path = self.name.new_segment(base);
                 let file = self.fs.create(&path)?;
                 (path, file)
             }
         };
         match self.fill(&*file, zeros) {
-            Ok(()) => Ok(Prepared { file, path }),
+            Ok(()) => Ok(Prepared {
+                file,
+                path,
+                capacity: self.capacity,
+            }),
             Err(error) => {
                 // Gives back what room it took; at the next start it would be removed anyway.
                 drop(file);
@@ -161,22 +165,29 @@ impl SegmentMaker {
         }
     }
 
-    /// Whether a new segment leaves enough room for the next snapshot. Where the system cannot
-    /// tell how much there is, the attempt will show whether it is enough.
-    fn check_room(&self) -> io::Result<()> {
-        let reserve = self.reserve.load(Ordering::Relaxed);
-        let Ok(free) = self.fs.free_space(self.name.dir()) else {
-            return Ok(());
-        };
-        if reserve == 0 || free >= self.capacity.saturating_add(reserve) {
-            return Ok(());
-        }
-        let why = format!(
-            "No space left: {free} bytes are free, a new segment takes {}, and {reserve} are kept for \
-             the snapshot that will make room",
+    /// Whether the log may take so many bytes more of the disk, where what is logged next may add so many
+    /// to the next snapshot.
+    pub fn check_room(&self, takes: u64, adds: u64) -> io::Result<()> {
+        let dir = self.name.dir();
+        self.reserve.check(&*self.fs, dir, takes, adds)
+    }
+
+    /// What the next segment takes of the disk: nothing if a file is written anew for it.
+    pub fn takes(&self) -> u64 {
+        if self.recycled.is_empty() {
             self.capacity
-        );
-        Err(io::Error::new(io::ErrorKind::StorageFull, why))
+        } else {
+            0
+        }
+    }
+
+    /// One whose segments are small, and may be made of the room that is kept for the next snapshot.
+    pub fn of_the_reserve(&self) -> Self {
+        Self {
+            capacity: self.capacity.min(RESERVED_SEGMENT),
+            reserve: Reserve::default(),
+            ..self.clone()
+        }
     }
 
     /// A segment to be written anew. One that cannot be opened is as good as none.
@@ -227,6 +238,11 @@ impl SegmentMaker {
     /// A failed sync here is not final for the log: the file has never held an operation, and the
     /// next attempt begins with another one.
     pub fn finish(&self, prepared: Prepared, base: Lsn) -> io::Result<Segment> {
+        let Prepared {
+            file,
+            path,
+            capacity,
+        } = prepared;
         let header = SegmentHeader {
             log_id: self.log_id,
             base,
@@ -235,9 +251,8 @@ impl SegmentMaker {
             } else {
                 (self.entropy)()
             },
-            capacity: self.capacity,
+            capacity,
         };
-        let Prepared { file, path } = prepared;
         write_all_at(&*file, &header.encode(), 0)?;
         file.sync_data()?;
         let named = self.name.segment(base);

@@ -112,6 +112,8 @@ pub struct SnapshotWriter {
     file: Option<Box<dyn FsFile>>,
     buffer: Vec<u8>,
     in_buffer: u32,
+    /// The most bytes of records in a block.
+    max_body: usize,
     written: Totals,
     synced: u64,
 }
@@ -134,6 +136,7 @@ impl SnapshotWriter {
             file: Some(file),
             buffer: vec![0; frame::HEADER_LEN],
             in_buffer: 0,
+            max_body: frame::MAX_BODY_LEN,
             written: Totals {
                 records: 0,
                 bytes: HEADER_LEN,
@@ -148,7 +151,14 @@ impl SnapshotWriter {
 
     /// Adds a record, whose bytes `write` appends.
     pub fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Result<(), SnapshotError> {
+        let before = self.buffer.len();
         frame::push_operation(&mut self.buffer, write);
+        if self.in_buffer > 0 && self.buffer.len() - frame::HEADER_LEN > self.max_body {
+            // The largest record fills a block by itself.
+            let record = self.buffer.split_off(before);
+            self.write_block(FrameKind::Operations)?;
+            self.buffer.extend_from_slice(&record);
+        }
         self.in_buffer += 1;
         if self.buffer.len() >= BLOCK_BYTES {
             self.write_block(FrameKind::Operations)?;
@@ -207,14 +217,10 @@ impl SnapshotWriter {
     }
 
     fn write_block(&mut self, kind: FrameKind) -> Result<(), SnapshotError> {
-        let fits = self.buffer.len() - frame::HEADER_LEN <= frame::MAX_BODY_LEN;
-        if !fits {
-            let reason = "a record is larger than a block can be".to_owned();
-            return Err(SnapshotError::Damaged {
-                path: self.path(),
-                offset: self.written.bytes,
-                reason,
-            });
+        if self.buffer.len() - frame::HEADER_LEN > self.max_body {
+            let why = "a record is larger than a block can be";
+            let source = io::Error::new(io::ErrorKind::InvalidInput, why);
+            return Err(io_error("writing", &self.path(), source));
         }
         let block = FrameHeader {
             kind,
@@ -409,5 +415,57 @@ fn io_error(doing: &'static str, path: &Path, source: io::Error) -> SnapshotErro
         doing,
         path: path.to_path_buf(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wal::fs::StdFs;
+
+    #[test]
+    fn a_record_that_no_longer_fits_into_a_block_goes_into_the_next() {
+        const MAX: usize = 1000;
+        let dir = tempfile::tempdir().unwrap();
+        let (fs, name) = (
+            Arc::new(StdFs),
+            LogName::new(&dir.path().join("log")).unwrap(),
+        );
+        let header = SnapshotHeader {
+            log_id: 1,
+            next: Lsn(7),
+            salt: 2,
+            time: Timestamp(3),
+            keys: 0,
+        };
+        let begin = || {
+            let mut writer = SnapshotWriter::create(fs.clone(), name.clone(), header).unwrap();
+            writer.max_body = MAX;
+            writer
+        };
+        let largest = MAX - frame::OPERATION_PREFIX_LEN;
+        let lens = [10, largest, 10, largest - 1, largest, 1, 1];
+        let mut writer = begin();
+        for (byte, len) in lens.into_iter().enumerate() {
+            let record = vec![byte as u8; len];
+            writer.push(|out| out.extend_from_slice(&record)).unwrap();
+        }
+        writer.finish().unwrap();
+        let mut reader = SnapshotReader::open(&*fs, &name.snapshot(Lsn(7))).unwrap();
+        let mut found = Vec::new();
+        while let Some(block) = reader.next_block().unwrap() {
+            assert!(block.len() <= frame::HEADER_LEN + MAX + frame::ALIGNMENT);
+            found.extend(block.records().map(|record| (record[0], record.len())));
+        }
+        let pushed = lens.into_iter().enumerate();
+        let pushed: Vec<_> = pushed.map(|(byte, len)| (byte as u8, len)).collect();
+        assert_eq!(found, pushed);
+
+        let mut writer = begin();
+        writer
+            .push(|out| out.resize(out.len() + largest + 1, 0))
+            .unwrap();
+        let refused = writer.finish().unwrap_err().to_string();
+        assert!(refused.contains("larger than a block can be"), "{refused}");
     }
 }

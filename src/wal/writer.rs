@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use super::frame::{self, FrameHeader, FrameKind, MAX_BODY_LEN};
 use super::fs::{Lock, write_all_at, write_zeros};
-use super::segment::{Prepared, Segment, SegmentMaker, Zeros};
+use super::segment::{self, Prepared, Segment, SegmentMaker, Zeros};
 use super::{LogFolder, LogOptions, Lsn, SyncPolicy, sabotage};
 use crate::time::{Clock, Timestamp};
 
@@ -80,6 +80,15 @@ pub struct Position {
     pub lsn: Lsn,
     /// The time its operations are applied at.
     pub time: Timestamp,
+}
+
+/// Which room of the disk a group may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// What is not kept for the next snapshot.
+    Free,
+    /// That, too.
+    Reserve,
 }
 
 /// What keeps the next group from being written.
@@ -143,6 +152,8 @@ pub struct LogWriter {
     last_sync: Instant,
     /// Whether the segment ends in a close frame.
     closed: bool,
+    /// Whether the segment was made of the room that is kept for the next snapshot.
+    of_reserve: bool,
     trouble: Option<Trouble>,
     buffer: Vec<u8>,
     status: Arc<LogStatus>,
@@ -194,6 +205,7 @@ impl LogWriter {
             retry_after: options.retry_after,
             last_sync: Instant::now(),
             closed: end.closed,
+            of_reserve: false,
             trouble: None,
             buffer: Vec::new(),
             _lock: lock,
@@ -217,6 +229,25 @@ impl LogWriter {
         count: u32,
         pieces: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Position, AppendError> {
+        self.append_from(Room::Free, count, pieces)
+    }
+
+    /// The same, of operations that only remove keys: if need be it takes of the room that is kept for
+    /// the next snapshot, which they make smaller.
+    pub fn append_removals<'a>(
+        &mut self,
+        count: u32,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Position, AppendError> {
+        self.append_from(Room::Reserve, count, pieces)
+    }
+
+    fn append_from<'a>(
+        &mut self,
+        room: Room,
+        count: u32,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Position, AppendError> {
         self.resolve_trouble()?;
         self.buffer.clear();
         self.buffer.resize(frame::HEADER_LEN, 0);
@@ -228,7 +259,7 @@ impl LogWriter {
             self.buffer = Vec::new();
             return Err(AppendError::TooLarge { len: body_len });
         }
-        self.make_room(body_len)?;
+        self.make_room(body_len, room)?;
         self.time = self.time.max((self.clock.0)());
         let position = Position {
             lsn: self.next_lsn,
@@ -327,11 +358,8 @@ impl LogWriter {
         match &self.trouble {
             None => Ok(()),
             Some(Trouble::Failed(error)) => Err(error.clone()),
-            Some(Trouble::NoRoom { until, error }) if Instant::now() < *until => Err(error.clone()),
-            Some(Trouble::NoRoom { .. }) => {
-                self.trouble = None;
-                Ok(())
-            }
+            // Only of matter to what needs more room.
+            Some(Trouble::NoRoom { .. }) => Ok(()),
             Some(Trouble::CutBack { end }) => self.cut_back(*end),
         }
     }
@@ -368,38 +396,101 @@ impl LogWriter {
     }
 
     /// Sees to it that a frame with this body, and a seal behind it, fit into the segment.
-    fn make_room(&mut self, body_len: usize) -> Result<(), AppendError> {
+    fn make_room(&mut self, body_len: usize, room: Room) -> Result<(), AppendError> {
         let needed = body_len.next_multiple_of(frame::ALIGNMENT) + 2 * frame::HEADER_LEN;
-        let fits = self.segment.position + needed as u64 <= self.segment.header.capacity;
+        let fits = |segment: &Segment| segment.position + needed as u64 <= segment.header.capacity;
+        if fits(&self.segment) {
+            return self.may_fill(room);
+        }
+        if self.segment.position > segment::HEADER_LEN {
+            self.may_ask(room)?;
+            self.rotate(room)?;
+        }
+        if fits(&self.segment) || room == Room::Reserve {
+            return Ok(());
+        }
         // A frame larger than a segment goes into an empty one, which grows.
-        let empty = self.segment.position == super::segment::HEADER_LEN;
-        if fits || empty { Ok(()) } else { self.rotate() }
+        let len = segment::HEADER_LEN + needed as u64;
+        let beyond = len - self.segment.header.capacity;
+        self.maker.check_room(beyond, len).map_err(|error| {
+            self.status.lacks_room.store(true, Ordering::Relaxed);
+            self.rejected("making room in", error)
+        })
+    }
+
+    /// Whether a segment that was made of the reserve may be filled by others than removals, since there
+    /// is room again.
+    fn may_fill(&mut self, room: Room) -> Result<(), AppendError> {
+        if room == Room::Reserve || !self.of_reserve {
+            return Ok(());
+        }
+        self.may_ask(room)?;
+        let left = self.segment.header.capacity - self.segment.position;
+        let checked = self.maker.check_room(0, left);
+        checked.map_err(|error| self.no_room("filling", error))?;
+        self.of_reserve = false;
+        self.status.lacks_room.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether it is time to ask for room again, if there was none.
+    fn may_ask(&self, room: Room) -> Result<(), AppendError> {
+        match &self.trouble {
+            Some(Trouble::NoRoom { until, error })
+                if room == Room::Free && Instant::now() < *until =>
+            {
+                Err(error.clone())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn no_room(&mut self, doing: &'static str, error: io::Error) -> AppendError {
+        self.status.lacks_room.store(true, Ordering::Relaxed);
+        let error = self.rejected(doing, error);
+        self.trouble = Some(Trouble::NoRoom {
+            until: Instant::now() + self.retry_after,
+            error: error.clone(),
+        });
+        error
+    }
+
+    /// A file for the next segment. What the log may add to the next snapshot before it needs room again
+    /// is as much as the segment holds.
+    fn next_file(&mut self, room: Room) -> io::Result<Prepared> {
+        let (capacity, zeros) = (self.maker.capacity, self.zeros());
+        if room == Room::Reserve {
+            return match self.spare.take().map(JoinHandle::join) {
+                Some(Ok(Ok(prepared))) => Ok(prepared),
+                Some(_) | None => self.maker.of_the_reserve().prepare(self.next_lsn, zeros),
+            };
+        }
+        let spare = self.spare.as_ref();
+        let takes = spare.map_or_else(|| self.maker.takes(), |_| 0);
+        self.maker.check_room(takes, capacity)?;
+        match self.spare.take().map(JoinHandle::join) {
+            Some(Ok(Ok(prepared))) => Ok(prepared),
+            // A spare that failed says nothing of now.
+            Some(_) | None => {
+                self.maker.check_room(self.maker.takes(), capacity)?;
+                self.maker.prepare(self.next_lsn, zeros)
+            }
+        }
     }
 
     /// Goes on in a new segment.
     ///
     /// The order is what recovery relies on: the old segment is durable, then the new one exists,
     /// then the old one's seal is durable, and only then is anything appended to the new one.
-    fn rotate(&mut self) -> Result<(), AppendError> {
+    fn rotate(&mut self, room: Room) -> Result<(), AppendError> {
         self.sync()?;
-        let prepared = match self.spare.take().map(JoinHandle::join) {
-            Some(Ok(Ok(prepared))) => Ok(prepared),
-            // A spare that failed says nothing of now.
-            Some(_) | None => self.maker.prepare(self.next_lsn, self.zeros()),
-        };
+        let prepared = self.next_file(room);
         let made = prepared.and_then(|prepared| self.maker.finish(prepared, self.next_lsn));
-        self.status
-            .lacks_room
-            .store(made.is_err(), Ordering::Relaxed);
-        let next = made.map_err(|error| {
-            let error = self.rejected("making the segment behind", error);
-            let until = Instant::now() + self.retry_after;
-            self.trouble = Some(Trouble::NoRoom {
-                until,
-                error: error.clone(),
-            });
-            error
-        })?;
+        let next = made.map_err(|error| self.no_room("making the segment behind", error))?;
+        self.trouble = None;
+        self.of_reserve = room == Room::Reserve;
+        let status = &self.status.lacks_room;
+        status.store(self.of_reserve, Ordering::Relaxed);
         let body = std::mem::take(&mut self.buffer);
         self.clear_body();
         let sealed = self.write_frame(FrameKind::Seal, 0).and_then(|()| {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::client::Client;
 use crate::support::process::{Server, binary, eventually, file_names, segments, wal_path};
+use crate::support::resp::{RespClient, Value};
 
 /// A small file system, for as long as this lives.
 struct SmallDisk {
@@ -66,7 +67,8 @@ impl SmallDisk {
 
     fn serve(&self, args: &[&str]) -> Server {
         let mut command = binary(&self.dir);
-        command.args(["-port", "0", "-segment-mib", "4", "-wal"]);
+        command.env("POSTRES_SEGMENT_MIB", "4");
+        command.args(["-port", "0", "-wal"]);
         command.arg(wal_path(&self.dir)).args(args);
         Server::spawn(command)
     }
@@ -330,4 +332,116 @@ fn overwriting_with_the_default_flags_does_not_stay_refused_on_a_disk_as_small_a
     let disk = SmallDisk::mount();
     let all = overwrite(&disk, &[], 5);
     assert_eq!(all.refused_last, 0, "{all:?}");
+}
+
+/// Asks for a snapshot, behind the one that may be under way.
+fn save(client: &mut Client) -> String {
+    let mut saved = String::new();
+    eventually(|| {
+        saved = client.request("SAVE");
+        !saved.contains("already in progress")
+    });
+    saved
+}
+
+/// Sets new keys, of so many bytes each, until nothing but that is refused for a while. Says how many are there.
+fn fill_with_keys(client: &mut Client, len: usize) -> usize {
+    let (mut keys, mut refused) = (0, 0);
+    while refused < 20 {
+        let reply = client.request(&format!("SET key:{keys} {}", value(keys, len)));
+        if reply == "+OK" {
+            (keys, refused) = (keys + 1, 0);
+        } else {
+            assert_out_of_room(&reply);
+            refused += 1;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+    keys
+}
+
+#[test]
+#[ignore = "mounts a file system: just full-disk"]
+fn who_has_filled_the_disk_with_keys_can_remove_some_and_then_write_again() {
+    for (args, len) in [
+        (&["-segment-mib", "1"][..], 900),
+        (&[], 100_000),
+        (&["-compact-percent", "0"], 3000),
+    ] {
+        let disk = SmallDisk::mount();
+        let server = disk.serve(args);
+        let mut client = server.connect();
+        let keys = fill_with_keys(&mut client, len);
+        println!("{args:?}: {keys} keys of {len} bytes");
+        assert!(keys * len > 10 << 20, "{keys}");
+        // There is room for a snapshot, and for what removes keys, however many there are.
+        assert_eq!(save(&mut client), "+OK");
+        fill_with_keys(&mut client, len);
+        for n in 0..keys / 2 {
+            assert_eq!(client.request(&format!("DEL key:{n}")), "+OK");
+        }
+        let took = resumed(&mut client, "another");
+        println!("writes resumed {took:?} after half of the keys were removed");
+        server.kill();
+        let server = disk.serve(args);
+        let mut client = server.connect();
+        assert_eq!(client.request("EXISTS key:0 another"), "+OK 1");
+        fill_with_keys(&mut client, len);
+        assert_eq!(client.request("FLUSHALL"), "+OK");
+        resumed(&mut client, "another");
+        server.stop();
+    }
+}
+
+#[test]
+#[ignore = "mounts a file system: just full-disk"]
+fn a_snapshot_that_found_no_room_leaves_the_log_none_of_what_the_next_one_needs() {
+    const KEYS: usize = 200;
+    let disk = SmallDisk::mount();
+    let server = disk.serve(&["-segment-mib", "1", "-compact-percent", "0"]);
+    let mut client = server.connect();
+    let set = |n: usize| format!("SET key:{} {}", n % KEYS, value(n, 100_000));
+    for n in 0..KEYS {
+        assert_eq!(client.request(&set(n)), "+OK");
+    }
+    // Room for three quarters of a snapshot.
+    let free = SmallDisk::BYTES - disk.log_len();
+    let zeros = vec![0; (free - (15 << 20)) as usize];
+    fs::write(disk.garbage(), zeros).unwrap();
+    let saved = save(&mut client);
+    assert!(saved.contains("No space left"), "{saved}");
+    let accepted = (KEYS..).take_while(|&n| client.request(&set(n)) == "+OK");
+    let accepted = accepted.count();
+    assert!(accepted < 30, "{accepted} of 100 kB were accepted");
+    disk.free();
+    resumed(&mut client, "another");
+    assert_eq!(save(&mut client), "+OK");
+    server.stop();
+}
+
+#[test]
+#[ignore = "mounts a file system: just full-disk"]
+fn a_value_that_would_take_the_room_of_the_next_snapshot_is_refused() {
+    let disk = SmallDisk::mount();
+    let server = disk.serve(&[]);
+    let mut client = server.connect();
+    let mut other = RespClient::connect(server.addr());
+    // Each is a frame larger than a segment.
+    let mut set = |mib: usize| other.command([&b"SET"[..], b"large", &vec![b'x'; mib << 20]]);
+    assert_eq!(set(25), Value::Simple("OK".into()));
+    for _ in 0..3 {
+        let refused = set(25);
+        assert!(
+            format!("{refused:?}").contains("No space left"),
+            "{refused:?}"
+        );
+        assert_eq!(client.request("SET small value"), "+OK");
+        assert_eq!(client.request("DEL small"), "+OK");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(save(&mut client), "+OK");
+    assert_eq!(client.request("DEL large"), "+OK");
+    let taken = eventually(|| set(12) == Value::Simple("OK".into()));
+    assert!(taken, "{}", server.stderr());
+    server.stop();
 }

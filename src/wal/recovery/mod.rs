@@ -56,6 +56,7 @@ use super::frame::FrameKind;
 use super::fs::{Fs, FsFile, Lock};
 use super::name::{Files, LogName};
 use super::retire;
+use super::room::Reserve;
 use super::segment::{self, Recycled, Segment, SegmentHeader, SegmentMaker, Zeros};
 use super::snapshot::{Block, SnapshotHeader};
 use super::writer::{End, LogWriter};
@@ -304,7 +305,7 @@ fn continue_log(
             .clamp(segment::MIN_CAPACITY, segment::MAX_CAPACITY),
         entropy: options.entropy,
         recycled: Recycled::default(),
-        reserve: Arc::default(),
+        reserve: Reserve::default(),
     };
     let end = match chain {
         Some(chain) => {

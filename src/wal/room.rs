@@ -1,0 +1,65 @@
+//! How much room the log leaves free on the disk.
+//!
+//! A snapshot is what gives room back, so it must not lack any itself. Before the log takes more of the disk it
+//! asks how much the next snapshot needs, and leaves that, and as much again as what it
+//! takes may add to it. Only what removes keys may take from the reserve: it is how an operator makes the
+//! next snapshot smaller.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use super::fs::Fs;
+
+/// Length of a segment that is made of the reserve.
+pub(super) const RESERVED_SEGMENT: u64 = 1 << 20;
+
+/// What the next snapshot needs, in bytes.
+type Needed = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// Room that is kept for the next snapshot: nothing until somebody says how much it needs.
+#[derive(Clone, Default)]
+pub struct Reserve(Arc<OnceLock<Needed>>);
+
+impl fmt::Debug for Reserve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reserve({:?})", self.bytes())
+    }
+}
+
+impl Reserve {
+    /// From now on `needed` is asked, whenever the log is about to take more of the disk. The first
+    /// stays.
+    pub fn is(&self, needed: impl Fn() -> u64 + Send + Sync + 'static) {
+        self.0.get_or_init(|| Box::new(needed));
+    }
+
+    fn bytes(&self) -> Option<u64> {
+        self.0.get().map(|needed| needed())
+    }
+
+    /// Whether the folder's disk has room for `takes` more bytes, for the next snapshot, and for what
+    /// the operations that are yet to be logged may add to that: as many bytes as `adds`. Where the
+    /// system cannot tell how much there is, the attempt will show whether it is enough.
+    pub(super) fn check(&self, fs: &dyn Fs, dir: &Path, takes: u64, adds: u64) -> io::Result<()> {
+        let Some(reserve) = self.bytes() else {
+            return Ok(());
+        };
+        let Ok(free) = fs.free_space(dir) else {
+            return Ok(());
+        };
+        // What removes keys can then have two segments, and the snapshot has its room still.
+        let kept = [adds, 2 * RESERVED_SEGMENT]
+            .into_iter()
+            .fold(reserve, u64::saturating_add);
+        if free >= takes.saturating_add(kept) {
+            return Ok(());
+        }
+        let why = format!(
+            "No space left: {free} bytes are free, the log needs {takes} more, and {kept} are kept for \
+             the snapshot that will make room"
+        );
+        Err(io::Error::new(io::ErrorKind::StorageFull, why))
+    }
+}
