@@ -5,7 +5,7 @@
 //! | the server | the copy |
 //! |---|---|
 //! | appends to the last segment | has its frames up to the first place where there is none. What was acknowledged before the backup began is before that: its write had ended |
-//! | goes on in a new segment | ends where the last of the segments does that were there at the beginning. The seal that was put behind it meanwhile is left out, so that no further segment is needed |
+//! | goes on in a new segment | ends where the last of the segments does that were there at the beginning. The seal that was put behind it meanwhile is left out, so that no further segment is needed; but only if the segment that it names is there, or else that one was lost |
 //! | removes what a new snapshot made superfluous | is begun anew, unless the file was open already |
 //! | takes a segment to write a new one over it | is begun anew if the segment no longer had its name when it was read, and no seal showed that all of it had been |
 //!
@@ -13,7 +13,7 @@
 //! then gets its names.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use crate::wal::Lsn;
 use crate::wal::frame::{FrameError, FrameKind};
 use crate::wal::fs::{Fs, FsFile, read_full_at, write_all_at, write_zeros};
 use crate::wal::name::LogName;
+use crate::wal::recovery::RecoveryError;
 use crate::wal::segment::{HEADER_LEN, SegmentHeader, read_segment, read_whole};
 
 /// So often a copy is begun anew.
@@ -65,10 +66,11 @@ pub fn backup(fs: &Arc<dyn Fs>, path: &Path, to: &Path) -> Result<BackedUp, Tool
         };
         let (mut attempt, mut same, mut before) = (1, 0, None);
         loop {
-            let reason = match copy.make() {
+            let (reason, missing) = match copy.make() {
                 Ok(()) => return copy.verify(),
                 Err(Stop::Failed(error)) => return Err(error),
-                Err(Stop::Again(reason)) => reason,
+                Err(Stop::Again(reason)) => (reason, None),
+                Err(Stop::Missing(segment)) => (segment.display().to_string(), Some(segment)),
             };
             same = if before.as_ref() == Some(&reason) {
                 same + 1
@@ -76,9 +78,12 @@ pub fn backup(fs: &Arc<dyn Fs>, path: &Path, to: &Path) -> Result<BackedUp, Tool
                 1
             };
             if attempt == ATTEMPTS || same == SAME {
-                return Err(ToolError::Moving {
-                    path: path.to_path_buf(),
-                    reason,
+                return Err(match missing {
+                    Some(path) => RecoveryError::MissingSegment { path }.into(),
+                    None => ToolError::Moving {
+                        path: path.to_path_buf(),
+                        reason,
+                    },
                 });
             }
             before = Some(reason);
@@ -93,6 +98,8 @@ pub fn backup(fs: &Arc<dyn Fs>, path: &Path, to: &Path) -> Result<BackedUp, Tool
 enum Stop {
     /// The server changed what was being read; or else it is damaged.
     Again(String),
+    /// This segment must have been there: the server removed it, or else it was lost.
+    Missing(PathBuf),
     Failed(ToolError),
 }
 
@@ -167,10 +174,12 @@ impl Copy<'_> {
             }
             let frames = self.read(&*file, &path, base, buffer)?;
             expected = frames.next_lsn;
+            let is_last = index == last || frames.seal.is_none();
             if frames.seal.is_none() {
                 self.check_is_end(&path, live.get(index + 1..).unwrap_or_default())?;
+            } else if is_last {
+                self.check_goes_on(expected)?;
             }
-            let is_last = index == last || frames.seal.is_none();
             self.write(&frames, base, is_last)?;
             if is_last {
                 break;
@@ -251,6 +260,18 @@ impl Copy<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The copy ends at a seal, and without it. The segment that the seal names was there before it,
+    /// so it is there now, or what a snapshot made superfluous is gone and the next listing tells. The
+    /// seal may be the only witness of what was in it.
+    fn check_goes_on(&self, next: Lsn) -> Result<(), Stop> {
+        let path = self.from.segment(next);
+        let len = self.fs.file_len(&path);
+        match len.map_err(io_error("looking at", &path))? {
+            Some(_) => Ok(()),
+            None => Err(Stop::Missing(path)),
+        }
     }
 
     fn write(&self, frames: &Frames, base: Lsn, is_last: bool) -> Result<(), ToolError> {

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use std::{fs, io};
 
-use postres::tools::backup::backup;
+use postres::tools::ToolError;
+use postres::tools::backup::{BackedUp, backup};
 use postres::wal::Lsn;
 use postres::wal::fs::{Fs, FsFile, Lock, LockError};
+use postres::wal::recovery::RecoveryError;
 
 use crate::cli::assert_refused;
 use crate::disk::Disk;
@@ -65,6 +67,28 @@ fn a_damaged_log_is_not_copied() {
     assert_eq!(segments(&copy), [""; 0]);
 }
 
+/// The last segment was lost, and the copy was said to be good: the seal that speaks of it was left
+/// out as that of a server which goes on.
+#[test]
+fn a_log_whose_last_segment_is_missing_is_not_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &["-compact-percent", "0"]);
+    let (mut client, value) = (server.connect(), "v".repeat(100_000));
+    for n in 0..25 {
+        assert_eq!(client.request(&format!("SET key:{n} {value}")), "+OK");
+    }
+    server.kill();
+    let last = segments(dir.path()).pop().unwrap();
+    fs::remove_file(dir.path().join(&last)).unwrap();
+    let missing =
+        format!("{last} is missing: the segment before it says that the log goes on there");
+    let check = log(dir.path(), &["check", "-wal", "wal_file"]);
+    assert!(String::from_utf8(check.stdout).unwrap().contains(&missing));
+    let output = log(dir.path(), &["backup", "copy", "-wal", "wal_file"]);
+    assert_refused(&output, 1, &[&missing]);
+    assert_eq!(segments(&dir.path().join("copy")), [""; 0]);
+}
+
 #[test]
 fn what_a_crash_cut_short_is_not_copied_and_what_is_before_it_is() {
     let dir = tempfile::tempdir().unwrap();
@@ -85,20 +109,35 @@ fn what_a_crash_cut_short_is_not_copied_and_what_is_before_it_is() {
     });
 }
 
-/// A disk on which a server takes a segment to write another over it, just as it is read the first
-/// time: what is read ends in zeros, and the name is gone. Then the name is there, and the segment
-/// whole, as if the server had gone on.
+/// A disk that a server changes at a moment that is chosen.
 #[derive(Debug)]
-struct Recycling {
+struct Running {
     disk: Disk,
-    segment: PathBuf,
-    opened: AtomicU64,
-    looked: AtomicU64,
+    does: Does,
+    times: AtomicU64,
 }
 
-impl Fs for Recycling {
+/// What the server does.
+#[derive(Debug, PartialEq, Eq)]
+enum Does {
+    /// It takes a segment to write another over it, just as it is read the first time: what is read
+    /// ends in zeros, and the name is gone. Then the name is there, and the segment whole, as if the
+    /// server had gone on.
+    Recycle(PathBuf),
+    /// It makes a segment right behind each listing. So often it is not there when it is looked for,
+    /// as if a snapshot had made it superfluous already.
+    Make(PathBuf, u64),
+}
+
+impl Running {
+    fn count(&self) -> u64 {
+        self.times.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Fs for Running {
     fn open(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
-        if path == self.segment && self.opened.fetch_add(1, Ordering::Relaxed) == 0 {
+        if matches!(&self.does, Does::Recycle(segment) if segment == path) && self.count() == 0 {
             let mut bytes = self.disk.files()[path].clone();
             bytes[FIRST_FRAME + 1000..].fill(0);
             let other = Disk::default();
@@ -109,18 +148,27 @@ impl Fs for Recycling {
     }
 
     fn file_len(&self, path: &Path) -> io::Result<Option<u64>> {
-        if path == self.segment && self.looked.fetch_add(1, Ordering::Relaxed) == 0 {
+        let gone = match &self.does {
+            // It was opened before.
+            Does::Recycle(segment) => segment == path && self.count() == 1,
+            Does::Make(segment, times) => segment == path && self.count() < *times,
+        };
+        if gone {
             return Ok(None);
         }
         self.disk.file_len(path)
     }
 
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.disk.create_dir_all(dir)
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        let mut names = self.disk.list(dir)?;
+        if let Does::Make(segment, _) = &self.does {
+            names.retain(|name| Some(&**name) != segment.file_name());
+        }
+        Ok(names)
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
-        self.disk.list(dir)
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        self.disk.create_dir_all(dir)
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
@@ -148,19 +196,45 @@ impl Fs for Recycling {
     }
 }
 
+/// Copies a log of so many operations from a disk on which a server does this.
+fn copied(count: usize, does: Does) -> (Disk, Result<BackedUp, ToolError>) {
+    let disk = disk_with_sets(count);
+    let fs: Arc<dyn Fs> = Arc::new(Running {
+        disk: disk.clone(),
+        does,
+        times: AtomicU64::new(0),
+    });
+    let copied = backup(&fs, Path::new("dir/wal_file"), Path::new("dir/copy"));
+    (disk, copied)
+}
+
 #[test]
 fn a_segment_that_is_written_anew_while_it_is_read_is_read_again() {
-    let disk = disk_with_sets(8);
-    let fs: Arc<dyn Fs> = Arc::new(Recycling {
-        disk: disk.clone(),
-        segment: segment(1),
-        opened: AtomicU64::new(0),
-        looked: AtomicU64::new(0),
-    });
-    let copied = backup(&fs, Path::new("dir/wal_file"), Path::new("dir/copy")).unwrap();
-    assert_eq!(copied.last, Some(Lsn(8)));
+    let (disk, copied) = copied(8, Does::Recycle(segment(1)));
+    assert_eq!(copied.unwrap().last, Some(Lsn(8)));
     let there = disk.files()[Path::new("dir/copy/wal_file.00000000000000000001.segment")].clone();
     assert!(there == disk.files()[&segment(1)]);
+}
+
+#[test]
+fn a_copy_ends_at_a_seal_only_while_the_segment_behind_it_is_there() {
+    let second = disk_with_sets(15).files().into_keys().last().unwrap();
+    for times in [0, 1] {
+        let (disk, made) = copied(15, Does::Make(second.clone(), times));
+        let last = made.unwrap().last.unwrap();
+        assert_eq!(
+            second,
+            segment(last.0 + 1),
+            "the copy has the first segment"
+        );
+        let copy = disk.files().into_keys();
+        assert_eq!(copy.filter(|path| path.starts_with("dir/copy")).count(), 1);
+    }
+    let (_, missing) = copied(15, Does::Make(second.clone(), u64::MAX));
+    assert!(
+        matches!(&missing, Err(ToolError::Log(RecoveryError::MissingSegment { path })) if *path == second),
+        "{missing:?}"
+    );
 }
 
 #[test]
