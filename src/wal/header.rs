@@ -24,6 +24,9 @@ pub enum HeaderError {
     /// Written by a version of postres that this one does not know.
     #[error("it has format version {0}, and this postres reads version {VERSION}: use a newer one")]
     Version(u32),
+    /// No segment is made with so many bytes.
+    #[error("its header says that it was made with {0} bytes, which is more than any segment is")]
+    Capacity(u64),
 }
 
 /// A header's bytes.

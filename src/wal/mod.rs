@@ -21,7 +21,7 @@
 //! | 16 | 8 | id of the log, random, the same in all its segments |
 //! | 24 | 8 | base: the LSN of the first operation |
 //! | 32 | 8 | salt, random for each segment |
-//! | 40 | 8 | capacity: the file's length as it was prepared |
+//! | 40 | 8 | capacity: the file's length as it was prepared, at most 1 GiB |
 //! | 48 | 4044 | zeros |
 //! | 4092 | 4 | CRC-32C of the 4,092 bytes before |
 //!

@@ -58,6 +58,10 @@ impl SegmentHeader {
     /// Reads a header from the start of a segment.
     pub fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
         let [log_id, base, salt, capacity] = header::decode(MAGIC, bytes)?;
+        // A frame larger than a segment makes the file longer, but not what is said here.
+        if capacity > MAX_CAPACITY {
+            return Err(HeaderError::Capacity(capacity));
+        }
         Ok(Self {
             log_id,
             base: Lsn(base),

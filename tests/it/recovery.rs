@@ -1,7 +1,7 @@
 //! Recovery: each row of the decision table in `src/wal/recovery.rs`, and damage at every byte.
 
 use postres::wal::recovery::{RecoveryError, Repair};
-use postres::wal::segment::SegmentHeader;
+use postres::wal::segment::{MAX_CAPACITY, SegmentHeader};
 use postres::wal::snapshot::{Block, SnapshotHeader};
 use postres::wal::{LogOptions, SyncPolicy};
 
@@ -122,6 +122,23 @@ fn a_segment_shorter_than_its_header_is_refused() {
         assert!(
             matches!(refused(&disk), RecoveryError::Header { .. }),
             "{len} bytes"
+        );
+    }
+}
+
+/// Its length was taken from it as it stood there, and the start filled the file up to that.
+#[test]
+fn a_header_of_a_segment_longer_than_any_is_refused() {
+    for capacity in [MAX_CAPACITY + 1, 1 << 62, u64::MAX] {
+        let disk = disk_with(&operations(2, 20));
+        edit(&disk, 1, |bytes| {
+            let header = SegmentHeader::decode(bytes).unwrap();
+            let header = SegmentHeader { capacity, ..header };
+            bytes[..FIRST_FRAME].copy_from_slice(&header.encode());
+        });
+        assert!(
+            matches!(refused(&disk), RecoveryError::Header { .. }),
+            "{capacity}"
         );
     }
 }

@@ -11,10 +11,11 @@ use postres::tools::repair::repair;
 use postres::wal::Lsn;
 use postres::wal::fs::StdFs;
 use postres::wal::recovery::RecoveryError;
+use postres::wal::segment::{MAX_CAPACITY, SegmentHeader};
 
 use crate::cli::assert_refused;
 use crate::disk::Disk;
-use crate::support::log::{open, segment};
+use crate::support::log::{FIRST_FRAME, open, segment};
 use crate::support::process::{Server, eventually, file_names, segments, wal_path};
 use crate::tools::{disk_with_sets, done, frozen, log};
 
@@ -288,6 +289,20 @@ fn a_flipped_byte_anywhere_is_judged_as_a_start_judges_it() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_segment_may_say_that_it_was_made_as_long_as_any_and_no_longer() {
+    for (capacity, good) in [(MAX_CAPACITY, true), (MAX_CAPACITY + 1, false)] {
+        let disk = disk_with_sets(3);
+        let mut bytes = disk.take(&segment(1));
+        let header = SegmentHeader::decode(&bytes).unwrap();
+        let header = SegmentHeader { capacity, ..header }.encode();
+        bytes[..FIRST_FRAME].copy_from_slice(&header);
+        disk.put(&segment(1), bytes);
+        let (starts, told) = checked(&disk);
+        assert_eq!(starts, good, "{told}");
     }
 }
 

@@ -17,7 +17,7 @@
 //! | the same, and the log does not reach back to an older one, or not as far as the damaged one | refuse |
 //! | a snapshot of a later version | refuse |
 //! | a snapshot, and no segment; or the log ends before s | refuse: the log's end is missing |
-//! | a header that is short, damaged, foreign, or of a later version | refuse |
+//! | a header that is short, damaged, foreign, or of a later version, or tells of a longer segment than any is made | refuse |
 //! | a name or log id that contradicts the header | refuse: renamed, or from another log |
 //! | the first segment begins behind s | refuse: what was before is missing |
 //! | a segment begins behind n | refuse: what is between is missing |
