@@ -77,6 +77,11 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Whether these bytes are those of an entry, as far as the first of them tells.
+    pub fn is_entry(bytes: &[u8]) -> bool {
+        matches!(bytes.first(), Some(&(ENTRY | EXPIRING_ENTRY)))
+    }
+
     /// Reads a record back.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, BadOperation> {
         let (&code, mut rest) = bytes.split_first().ok_or(BadOperation::Short)?;

@@ -434,17 +434,24 @@ impl Tables<'_> {
         }
         let store = self.engine.store();
         self.worked_since = Instant::now();
+        let mut keys = 0;
         for index in 0..store.table_count() {
             if self.compaction.stopping.load(Ordering::Relaxed) {
                 return Err(CompactionError::Stopping);
             }
             for entry in store.take_frozen(index) {
                 writer.push(|out| Record::of(&entry).encode(out))?;
+                keys += 1;
             }
             self.compaction
                 .tables_done
                 .store(index + 1, Ordering::Relaxed);
             self.pause(index, store, writer);
+        }
+        if keys != frozen.keys {
+            // A start would refuse it, so nothing may be removed for it.
+            let why = format!("{keys} keys were found where {} were to be", frozen.keys);
+            return Err(CompactionError::Failed(why));
         }
         Ok(())
     }

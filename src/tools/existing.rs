@@ -37,25 +37,30 @@ pub(super) fn lock_existing(fs: &dyn Fs, path: &Path) -> Result<Box<dyn Lock>, T
 pub(super) struct Decoding {
     /// Keys in the newest whole snapshot.
     pub(super) keys: u64,
-    /// Keys in the snapshot that is being read.
-    reading: u64,
+    /// The snapshot that is being read, and how many keys of it were.
+    reading: Option<(SnapshotHeader, u64)>,
 }
 
 impl Replay for Decoding {
-    fn begin_snapshot(&mut self, _: &SnapshotHeader) {
-        self.reading = 0;
+    fn begin_snapshot(&mut self, header: &SnapshotHeader) {
+        self.reading = Some((*header, 0));
     }
 
     fn block(&mut self, block: Block) -> Result<(), String> {
         for bytes in block.records() {
             let record = Record::decode(bytes).map_err(|error| error.to_string())?;
-            self.reading += u64::from(matches!(record, Record::Entry { .. }));
+            if let (Record::Entry { .. }, Some((_, keys))) = (record, &mut self.reading) {
+                *keys += 1;
+            }
         }
         Ok(())
     }
 
     fn end_snapshot(&mut self) -> Result<(), String> {
-        self.keys = self.reading;
+        if let Some((header, keys)) = self.reading.take() {
+            header.check_keys(keys)?;
+            self.keys = keys;
+        }
         Ok(())
     }
 

@@ -36,7 +36,7 @@ pub struct SnapshotHeader {
     pub salt: u64,
     /// The time of the last frame that it holds anything of.
     pub time: Timestamp,
-    /// How many keys it was going to hold, so that room can be made for them.
+    /// How many keys it holds, so that room can be made for them.
     pub keys: u64,
 }
 
@@ -57,6 +57,17 @@ impl SnapshotHeader {
             time: Timestamp(time),
             keys,
         })
+    }
+
+    /// Whether it holds as many keys as this says; an error is in words.
+    pub fn check_keys(&self, found: u64) -> Result<(), String> {
+        if found == self.keys {
+            return Ok(());
+        }
+        Err(format!(
+            "its header promises {} keys, and it holds {found}",
+            self.keys
+        ))
     }
 }
 

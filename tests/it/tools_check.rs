@@ -12,11 +12,14 @@ use postres::wal::Lsn;
 use postres::wal::fs::StdFs;
 use postres::wal::recovery::RecoveryError;
 use postres::wal::segment::{MAX_CAPACITY, SegmentHeader};
+use postres::wal::snapshot::SnapshotHeader;
 
 use crate::cli::assert_refused;
 use crate::disk::Disk;
 use crate::support::log::{FIRST_FRAME, open, segment};
-use crate::support::process::{Server, eventually, file_names, segments, wal_path};
+use crate::support::process::{
+    Server, binary, eventually, file_names, run, segments, wal_path, with_log,
+};
 use crate::tools::{disk_with_sets, done, frozen, log};
 
 fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -304,6 +307,38 @@ fn a_segment_may_say_that_it_was_made_as_long_as_any_and_no_longer() {
         let (starts, told) = checked(&disk);
         assert_eq!(starts, good, "{told}");
     }
+}
+
+/// A header was believed whose checksum is good: the start made room for so many keys, or was
+/// ended since there was none; and the check had found nothing wrong.
+#[test]
+fn a_snapshot_that_promises_other_than_the_keys_it_holds_is_refused_as_a_start_refuses_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let mut client = server.connect();
+    assert_eq!(client.request("MSET a 1 b 2 c 3"), "+OK");
+    assert_eq!(client.request("SAVE"), "+OK");
+    server.stop();
+    let names = file_names(dir.path());
+    let name = names.iter().find(|name| name.ends_with(".snapshot"));
+    let path = dir.path().join(name.unwrap());
+    let good = fs::read(&path).unwrap();
+    let header = SnapshotHeader::decode(&good).unwrap();
+    assert_eq!(header.keys, 3);
+    // Up to the second last only what is read tells, then the length of the file does.
+    for keys in [0, 2, 4, good.len() as u64 / 4, u64::MAX] {
+        let mut bytes = good.clone();
+        bytes[..FIRST_FRAME].copy_from_slice(&SnapshotHeader { keys, ..header }.encode());
+        fs::write(&path, bytes).unwrap();
+        let promise = format!("its header promises {keys} keys");
+        let output = run(with_log(binary(dir.path()), dir.path()));
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains(&promise));
+        let (stdout, _) = damaged(dir.path());
+        assert!(stdout.contains(&promise), "{stdout}");
+    }
+    fs::write(&path, good).unwrap();
+    done(dir.path(), &["check", "-wal", "wal_file"]);
 }
 
 #[test]

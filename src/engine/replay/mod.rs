@@ -10,7 +10,7 @@ mod workers;
 
 use std::time::Instant;
 
-use crate::command::{self, Applier, Operation};
+use crate::command::{Applier, Operation, Record};
 use crate::time::Timestamp;
 use crate::wal::Lsn;
 use crate::wal::recovery::{Progress, Replay};
@@ -32,8 +32,8 @@ pub(super) struct Replayer<'a> {
     run_bytes: usize,
     /// Whether room was made for keys that may not come.
     prepared: bool,
-    /// The snapshot that is read, and whether its first block was.
-    snapshot: Option<(SnapshotHeader, bool)>,
+    /// The snapshot that is read, and how many keys and blocks of it were.
+    snapshot: Option<(SnapshotHeader, u64, u64)>,
     told: &'a dyn Fn(Progress),
     begun: Instant,
     last_told: Instant,
@@ -71,22 +71,25 @@ impl<'a> Replayer<'a> {
 
 impl Replay for Replayer<'_> {
     fn begin_snapshot(&mut self, header: &SnapshotHeader) {
-        self.snapshot = Some((*header, true));
+        self.snapshot = Some((*header, 0, 0));
     }
 
     fn block(&mut self, block: Block) -> Result<(), String> {
-        let Some((header, is_first)) = &mut self.snapshot else {
+        let Some((header, keys, blocks)) = &mut self.snapshot else {
             return Err("a block without a snapshot".to_owned());
         };
+        let entries = block.records().filter(|bytes| Record::is_entry(bytes));
+        *keys += entries.count() as u64;
+        *blocks += 1;
         // What the first holds beside entries says how the others are to be taken in.
-        let is_first = std::mem::take(is_first);
+        let is_first = *blocks == 1;
         if !is_first && self.workers.count() > 0 && block.len() <= LARGE {
             self.workers.block(block);
             return Ok(());
         }
         let keys = usize::try_from(header.keys).unwrap_or(usize::MAX);
         for bytes in block.records() {
-            let record = command::Record::decode(bytes).map_err(|error| error.to_string())?;
+            let record = Record::decode(bytes).map_err(|error| error.to_string())?;
             self.applier.restore(record, keys.min(MAX_PREPARED));
         }
         Ok(())
@@ -94,7 +97,8 @@ impl Replay for Replayer<'_> {
 
     fn end_snapshot(&mut self) -> Result<(), String> {
         self.workers.settle(self.applier)?;
-        if let Some((header, _)) = self.snapshot.take() {
+        if let Some((header, keys, _)) = self.snapshot.take() {
+            header.check_keys(keys)?;
             let last = header.next.0.saturating_sub(1);
             self.applier.continue_from(last, header.time);
         }
@@ -184,7 +188,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::command::Record;
     use crate::store::{self, InMemStore};
 
     fn applier() -> (Arc<dyn InMemStore>, Applier) {

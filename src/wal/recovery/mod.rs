@@ -16,6 +16,7 @@
 //! | a newer snapshot that is damaged, or whose header contradicts its name | reported and left where it is; the next older one is taken, or none, if the log then reaches as far as the damaged one |
 //! | the same, and the log does not reach back to an older one, or not as far as the damaged one | refuse |
 //! | a snapshot of a later version | refuse |
+//! | a snapshot whose header promises more keys than the file has room for, or another number than it holds | refuse: no such was ever written |
 //! | a snapshot, and no segment; or the log ends before s | refuse: the log's end is missing |
 //! | a header that is short, damaged, foreign, or of a later version, or tells of a longer segment than any is made | refuse |
 //! | a name or log id that contradicts the header | refuse: renamed, or from another log |
@@ -90,7 +91,8 @@ pub trait Replay {
     fn begin_snapshot(&mut self, header: &SnapshotHeader);
     /// Takes in a block of the snapshot. An error says what is wrong with it.
     fn block(&mut self, block: Block) -> Result<(), String>;
-    /// The snapshot was read to its end, and is whole.
+    /// The snapshot was read to its end, and is whole. An error says what it holds that it should not,
+    /// or lacks.
     fn end_snapshot(&mut self) -> Result<(), String>;
     /// The snapshot is damaged: all of it that was taken in is to be forgotten.
     fn discard_snapshot(&mut self);

@@ -11,6 +11,10 @@ use crate::wal::header::HeaderError;
 use crate::wal::name::LogName;
 use crate::wal::snapshot::{SnapshotError, SnapshotHeader, SnapshotReader};
 
+/// No record takes fewer bytes: those of its length. Room is made for as many keys as a header
+/// promises, so it must be held against something before.
+const LEAST_RECORD: u64 = 4;
+
 /// What is known before the first operation is read.
 #[derive(Debug)]
 pub(super) struct Start {
@@ -90,6 +94,12 @@ impl Start {
                 offset: 0,
                 reason: format!("its header says that the log goes on at operation {says}"),
             }));
+        }
+        let (_, len) = reader.progress();
+        if header.keys > len / LEAST_RECORD {
+            let keys = header.keys;
+            let reason = format!("its header promises {keys} keys, and it has no room for them");
+            return Err(impossible(&path, 0, reason));
         }
         replay.begin_snapshot(&header);
         let mut records = 0;
