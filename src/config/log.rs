@@ -118,8 +118,8 @@ pub enum LogCommand {
         /// Leaves out the lines that cannot be read for sure, and imports the others
         ///
         /// The text log has no mark between a length and what follows, so a line may be read in
-        /// several ways, or in none. Such lines are shown, with their numbers, and nothing is
-        /// imported without this flag.
+        /// several ways, or in none, or at the end of the file lacks its line break and may have been
+        /// longer. Such lines are shown, with their numbers, and nothing is imported without this flag.
         #[arg(long)]
         skip_unclear: bool,
     },

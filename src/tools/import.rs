@@ -1,7 +1,8 @@
 //! `postres log import`: a new log, made of the text log of post-go-res.
 //!
 //! The file is read twice. The first time every line is looked at, so that nothing at all is made
-//! if one of them has no meaning, or more than one; the second time the log is written.
+//! if one of them has no meaning, or more than one, or may be the remnant of a longer one; the second
+//! time the log is written.
 
 use std::fmt;
 use std::io::{self, BufRead, Write};
@@ -125,7 +126,7 @@ impl Source<'_> {
         let mut read = Imported::default();
         while let Some(line) = lines.next().map_err(failed)? {
             match line.readings().as_slice() {
-                [record] => {
+                [record] if !line.may_be_cut() => {
                     match record {
                         Record::Set { .. } => read.sets += 1,
                         Record::Del { .. } => read.dels += 1,
@@ -191,14 +192,16 @@ fn tell_unclear(
     }
     write!(notes, "postres: {}:{}: ", path.display(), line.number)?;
     let readings = line.readings();
-    if readings.is_empty() {
-        notes.write_all(b"unreadable: ")?;
-        write_excerpt(line.bytes, line.len, notes)?;
-        if !line.is_ended {
-            notes.write_all(b" (the file ends in it: perhaps a write that was cut short)")?;
+    match readings.as_slice() {
+        [] => {
+            notes.write_all(b"unreadable: ")?;
+            write_excerpt(line.bytes, line.len, notes)?;
+            if !line.is_ended {
+                notes.write_all(b" (the file ends in it: perhaps a write that was cut short)")?;
+            }
         }
-    } else {
-        notes.write_all(b"ambiguous: ")?;
+        [_] => notes.write_all(b"perhaps cut short: ")?,
+        _ => notes.write_all(b"ambiguous: ")?,
     }
     for (n, reading) in readings.iter().enumerate() {
         notes.write_all(if n > 0 { b", or " } else { b"" })?;
@@ -211,6 +214,9 @@ fn tell_unclear(
             write!(notes, " {name}=")?;
             write_excerpt(bytes, bytes.len() as u64, notes)?;
         }
+    }
+    if readings.len() == 1 {
+        notes.write_all(b" (the file ends in it; if the line is whole, add a line break)")?;
     }
     notes.write_all(b"\n")
 }

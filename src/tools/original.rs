@@ -4,6 +4,10 @@
 //! bytes, in decimal, and nothing between the length and the part. So a length may run into digits
 //! of the part itself, and a line may be read in several ways. A reading counts only if it uses the
 //! line up to its end; for nearly every line just one does.
+//!
+//! Each line has a line break at its end. What stands behind the last one was cut short, unless
+//! somebody has edited the file; where it can be read nevertheless, a length tells in nearly every case
+//! that nothing is missing but the line break.
 
 use std::io::{self, BufRead};
 
@@ -33,9 +37,30 @@ pub(super) fn readings(line: &[u8]) -> Vec<Record<'_>> {
     }
 }
 
-/// Every part that `bytes` can begin with, and what stands behind it. A length has no more digits
-/// than it needs.
+/// Whether a longer line than `line`, which can be read, may have begun as it does.
+fn begins_longer(line: &[u8]) -> bool {
+    if let Some(rest) = line.strip_prefix(b"3DEL") {
+        begins_longer_part(rest)
+    } else if let Some(rest) = line.strip_prefix(b"3SET") {
+        begins_longer_part(rest) || parts(rest).any(|(_, behind)| begins_longer_part(behind))
+    } else {
+        false
+    }
+}
+
+/// The same of a part.
+fn begins_longer_part(bytes: &[u8]) -> bool {
+    bytes.is_empty() || lengths(bytes).any(|(length, rest)| length > rest.len())
+}
+
+/// Every part that `bytes` can begin with, and what stands behind it.
 fn parts(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    lengths(bytes).filter_map(|(length, rest)| rest.split_at_checked(length))
+}
+
+/// Every length that `bytes` can begin with, and what stands behind it. A length has no more digits
+/// than it needs.
+fn lengths(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     // More digits than these are longer than any line.
     const MAX_DIGITS: usize = 10;
     let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit());
@@ -49,7 +74,7 @@ fn parts(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     (1..=digits).filter_map(|digits| {
         let (length, rest) = bytes.split_at_checked(digits)?;
         let length = std::str::from_utf8(length).ok()?.parse().ok()?;
-        rest.split_at_checked(length)
+        Some((length, rest))
     })
 }
 
@@ -130,6 +155,11 @@ impl<'a> Line<'a> {
             return Vec::new();
         }
         readings(self.bytes)
+    }
+
+    /// Whether it may be what was left of a longer one, though it can be read.
+    pub(super) fn may_be_cut(&self) -> bool {
+        !self.is_ended && begins_longer(self.bytes)
     }
 }
 
@@ -216,6 +246,19 @@ mod tests {
             }
             let line = written(&Record::Del { key });
             prop_assert_eq!(readings(&line), [Record::Del { key }]);
+        }
+
+        #[test]
+        fn whatever_is_left_of_a_line_and_can_be_read_is_known_to_be_perhaps_cut(
+            key in "[0-9a-c]{0,12}", value in "[0-9a-c]{0,120}",
+        ) {
+            let (key, value) = (key.as_bytes(), value.as_bytes());
+            for line in [written(&set(key, value)), written(&Record::Del { key })] {
+                for len in 0..line.len() {
+                    let left = &line[..len];
+                    prop_assert!(begins_longer(left) || readings(left).is_empty());
+                }
+            }
         }
     }
 

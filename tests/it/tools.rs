@@ -491,6 +491,49 @@ fn lines_that_cannot_be_read_for_sure_are_told_and_imported_past_only_if_asked()
     );
 }
 
+/// Such a line was imported as if it were whole, with a value that nobody had set.
+#[test]
+fn a_last_line_that_may_have_been_longer_is_imported_only_with_its_line_break() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("text");
+    for (n, (line, reading)) in [
+        ("3SET1k11", r#"SET key="k" value="1""#),
+        ("3SET1k10", r#"SET key="k" value="0""#),
+        ("3SET2111v", r#"SET key="11" value="v""#),
+        ("3DEL12", r#"DEL key="2""#),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let wal = format!("log-{n}");
+        let args = ["import", "text", "-wal", &wal];
+        fs::write(&file, format!("3SET1k0\n{line}")).unwrap();
+        let output = log(dir.path(), &args);
+        assert_eq!(output.status.code(), Some(1), "{line}");
+        let told = String::from_utf8(output.stderr).unwrap();
+        let unclear = format!(
+            "postres: text:2: perhaps cut short: {reading} (the file ends in it; if the line is \
+             whole, add a line break)"
+        );
+        assert_eq!(told.lines().next(), Some(&*unclear));
+        assert!(told.contains("1 of the lines of text"), "{told}");
+        fs::write(&file, format!("3SET1k0\n{line}\n")).unwrap();
+        let (stdout, _) = done(dir.path(), &args);
+        assert!(stdout.starts_with("imported 2 operations"), "{stdout}");
+    }
+    // Nothing that was written as a longer line begins so.
+    for (n, line) in ["3SET5hello5world", "3SET1k0", "3SET02ab", "3DEL1k", "3DEL0"]
+        .into_iter()
+        .enumerate()
+    {
+        fs::write(&file, line).unwrap();
+        let wal = format!("whole-{n}");
+        let (stdout, told) = done(dir.path(), &["import", "text", "-wal", &wal]);
+        assert!(stdout.starts_with("imported 1 operations"), "{stdout}");
+        assert_eq!(told, "");
+    }
+}
+
 #[test]
 fn a_file_that_cannot_be_imported_is_one_line_and_exit_code_1() {
     let dir = tempfile::tempdir().unwrap();
