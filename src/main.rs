@@ -23,7 +23,7 @@ use postres::tools::check::check;
 use postres::tools::dump::{Form, dump};
 use postres::tools::import::{Imported, Source, import};
 use postres::tools::repair::repair;
-use postres::wal::fs::{Fs, StdFs, open_to_read, read_start};
+use postres::wal::fs::{Fs, ReadFs, StdFs, open_to_read, read_start};
 use postres::wal::recovery::{Repair, Report};
 use postres::wal::{LogOptions, Lsn};
 use tokio::net::TcpListener;
@@ -65,14 +65,14 @@ fn work_on_log(command: &LogCommand) -> anyhow::Result<()> {
     match command {
         LogCommand::Dump { log, from, json } => {
             let form = if *json { Form::Json } else { Form::Text };
-            if let Some(ending) = dump(&StdFs, &log.wal, Lsn(*from), form, &mut stdout)? {
+            if let Some(ending) = dump(&ReadFs, &log.wal, Lsn(*from), form, &mut stdout)? {
                 let _ = writeln!(stderr, "postres: {ending}");
             }
         }
-        LogCommand::Check { log } => check(&StdFs, &log.wal, &mut stdout)?,
+        LogCommand::Check { log } => check(&ReadFs, &log.wal, &mut stdout)?,
         LogCommand::Repair { log } => repair(&StdFs, &log.wal, &mut stdout)?,
         LogCommand::Backup { to, log } => {
-            let fs: Arc<dyn Fs> = Arc::new(StdFs);
+            let fs: Arc<dyn Fs> = Arc::new(ReadFs);
             let BackedUp { files, bytes, last } = backup(&fs, &log.wal, to)?;
             let last = last.map_or("no operation".to_owned(), |last| {
                 format!("operation {last}")

@@ -2,7 +2,7 @@
 //!
 //! Everything the log asks of a file system is in these two traits, so that a test can put a disk
 //! of its own underneath: one that fails, tears, stalls or forgets (see `tests/it/disk.rs`).
-//! [`StdFs`] is the real one. No other file of the crate opens, renames or syncs anything.
+//! [`StdFs`] is the real one, [`ReadFs`] that of tools which only read. No other file of the crate opens, renames or syncs anything.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -209,27 +209,96 @@ impl Fs for StdFs {
     }
 
     fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // Best effort: the message is complete without the number.
-                let _ = file.take(16).read_to_string(&mut holder);
-                return Err(LockError::Held {
-                    holder: holder.trim().parse().ok(),
-                });
-            }
-            Err(TryLockError::Error(error)) => return Err(error.into()),
-        }
-        // Only for the message above; on a full disk it is done without.
+        let mut file = take_lock(file)?;
+        // Only for the message of who finds it locked; on a full disk it is done without.
         let _ = write_holder(&mut file);
         Ok(Box::new(file))
+    }
+}
+
+/// The same for tools that change no file which was there before, so that they can read one that
+/// nobody may write, or that is on a disk which is read only. What they make, they make as ever.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ReadFs;
+
+impl Fs for ReadFs {
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        StdFs.create_dir_all(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        StdFs.list(dir)
+    }
+
+    fn file_len(&self, path: &Path) -> io::Result<Option<u64>> {
+        StdFs.file_len(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        Ok(Box::new(File::open(path)?))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn FsFile>> {
+        StdFs.create(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        StdFs.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        StdFs.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        StdFs.sync_dir(dir)
+    }
+
+    fn free_space(&self, dir: &Path) -> io::Result<u64> {
+        StdFs.free_space(dir)
+    }
+
+    fn lock(&self, path: &Path) -> Result<Box<dyn Lock>, LockError> {
+        use io::ErrorKind::{NotFound, PermissionDenied, ReadOnlyFilesystem};
+        match StdFs.lock(path) {
+            Err(LockError::Io(error))
+                if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => {}
+            locked => return locked,
+        }
+        // A server may run on it nevertheless: as another user, or where the disk may be written.
+        match File::open(path) {
+            Ok(file) => Ok(Box::new(take_lock(file)?)),
+            // It would have made the file.
+            Err(error) if error.kind() == NotFound => Ok(Box::new(NoServer)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What stands for a lock where no server has left a file to be locked.
+#[derive(Debug)]
+struct NoServer;
+
+impl Lock for NoServer {}
+
+fn take_lock(file: File) -> Result<File, LockError> {
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // Best effort: the message is complete without the number.
+            let _ = file.take(16).read_to_string(&mut holder);
+            Err(LockError::Held {
+                holder: holder.trim().parse().ok(),
+            })
+        }
+        Err(TryLockError::Error(error)) => Err(error.into()),
     }
 }
 

@@ -1,8 +1,11 @@
 //! `postres log check` and `postres log repair`: both judge as a start does.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use postres::tools::ToolError;
 use postres::tools::check::check;
@@ -377,6 +380,73 @@ fn missing_segments_are_all_listed() {
     assert!(told.contains("belongs to another log"), "{told}");
     assert_eq!(told.matches("damaged: ").count(), 2, "{told}");
     assert!(good.files().contains_key(&segment(1)));
+}
+
+/// Lets only its owner write to what is in `dir`, or nobody.
+fn permit(dir: &Path, writing: bool) {
+    let (file, folder) = if writing {
+        (0o644, 0o755)
+    } else {
+        (0o444, 0o555)
+    };
+    for name in file_names(dir) {
+        fs::set_permissions(dir.join(name), Permissions::from_mode(file)).unwrap();
+    }
+    fs::set_permissions(dir, Permissions::from_mode(folder)).unwrap();
+}
+
+/// The tools that only read opened everything to write as well, which was refused to them.
+#[test]
+fn a_log_that_may_only_be_read_is_checked_dumped_and_copied_unless_a_server_has_it() {
+    const NOBODY: u32 = 65534;
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+    let program = dir.path().join("postres");
+    fs::copy(env!("CARGO_BIN_EXE_postres"), &program).unwrap();
+    let log_dir = dir.path().join("log");
+    fs::create_dir(&log_dir).unwrap();
+    let server = Server::start(&log_dir, &[]);
+    assert_eq!(server.connect().request("SET key value"), "+OK");
+    assert_eq!(server.connect().request("SAVE"), "+OK");
+    permit(&log_dir, false);
+    // Permissions keep nobody out who is root.
+    let name = segments(&log_dir).remove(0);
+    let is_root = fs::File::options()
+        .write(true)
+        .open(log_dir.join(name))
+        .is_ok();
+    let tool = |args: &[&str]| {
+        let mut command = Command::new(&program);
+        command.arg("log").args(args).args(["-wal", "log/wal_file"]);
+        command.current_dir(dir.path()).env_remove("POSTRES_WAL");
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        run(command)
+    };
+    let lock = log_dir.join("wal_file.lock");
+    let in_use = format!("in use (process {})", server.pid());
+    for reading in ["check", "dump"] {
+        assert_refused(&tool(&[reading]), 1, &[&in_use, "stop the server"]);
+    }
+    let copied = tool(&["backup", "copy-1"]);
+    assert_eq!(copied.status.code(), Some(0), "{copied:?}");
+    permit(&log_dir, true);
+    server.stop();
+    for (there, copy) in [(true, "copy-2"), (false, "copy-3")] {
+        if !there {
+            fs::remove_file(&lock).unwrap();
+        }
+        permit(&log_dir, false);
+        let before = file_names(&log_dir);
+        for args in [["check"].as_slice(), &["dump"], &["backup", copy]] {
+            let output = tool(args);
+            assert_eq!(output.status.code(), Some(0), "{args:?}: {output:?}");
+        }
+        assert_refused(&tool(&["repair"]), 1, &["cannot lock the log"]);
+        assert_eq!(file_names(&log_dir), before);
+        permit(&log_dir, true);
+    }
 }
 
 #[test]
