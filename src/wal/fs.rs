@@ -2,7 +2,8 @@
 //!
 //! Everything the log asks of a file system is in these two traits, so that a test can put a disk
 //! of its own underneath: one that fails, tears, stalls or forgets (see `tests/it/disk.rs`).
-//! [`StdFs`] is the real one, [`ReadFs`] that of tools which only read. No other file of the crate opens, renames or syncs anything.
+//! [`StdFs`] is the real one, [`ReadFs`] that of tools which only read. No other file of the crate
+//! opens, renames or syncs anything.
 
 use std::ffi::OsString;
 use std::fmt;
