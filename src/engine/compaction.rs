@@ -25,6 +25,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_se
 /// disk or for a client.
 const WORKS: Duration = Duration::from_micros(100);
 
+/// What took longer was not work, but waiting for a slow disk: it is no reason to rest.
+const WORKS_AT_MOST: Duration = Duration::from_millis(5);
+
 /// How many times longer it then leaves the processor to others: of a machine with two cores it
 /// takes a fourteenth at most.
 const RESTS: u32 = 6;
@@ -91,6 +94,9 @@ pub enum CompactionError {
     /// The server stops.
     #[error("the server is stopping")]
     Stopping,
+    /// Somebody asked for its end.
+    #[error("the snapshot was cancelled")]
+    Cancelled,
     /// The log ended, or failed, before all that the snapshot holds was synced.
     #[error("the log ended before the snapshot was finished")]
     Log,
@@ -124,6 +130,8 @@ pub(super) struct Compaction {
     /// Tables that the running snapshot has written.
     tables_done: AtomicUsize,
     stopping: AtomicBool,
+    /// Whether the running snapshot is to end without a result.
+    cancelled: AtomicBool,
     /// Whether the next snapshot is for the room that it gives back.
     urgent: AtomicBool,
     log: Mutex<LogSize>,
@@ -159,6 +167,7 @@ impl Compaction {
             ended: watch::Sender::new(None),
             tables_done: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
             log: Mutex::new(LogSize {
                 recovered,
@@ -205,6 +214,7 @@ impl Compaction {
         }
         status.running_since = Some(Instant::now());
         self.tables_done.store(0, Ordering::Relaxed);
+        self.cancelled.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -217,7 +227,7 @@ impl Compaction {
                 status.error = None;
                 status.finished += 1;
             }
-            Some(CompactionError::Stopping) => {}
+            Some(CompactionError::Stopping | CompactionError::Cancelled) => {}
             Some(error) => {
                 status.error = Some(error.to_string());
                 status.failed += 1;
@@ -277,6 +287,16 @@ impl Engine {
         error.map_or(Ok(()), |why| Err(CompactionError::Failed(why)))
     }
 
+    /// Ends the snapshot that is being written, unless all of it has been. Says whether there is one.
+    pub fn cancel_snapshot(&self) -> bool {
+        let running = |compaction: &&Compaction| compaction.status.lock().running_since.is_some();
+        let running = self.compaction().filter(running);
+        if let Some(compaction) = running {
+            compaction.cancelled.store(true, Ordering::Relaxed);
+        }
+        running.is_some()
+    }
+
     /// Compacts the log whenever it has grown enough or somebody asks, for as long as it is polled.
     pub async fn compact(self: Arc<Self>) {
         let Some(compaction) = self.compaction() else {
@@ -299,6 +319,13 @@ impl Engine {
             match written.await {
                 Ok(Ok(())) => backoff = BACKOFF.0,
                 Ok(Err(CompactionError::Stopping)) => return,
+                Ok(Err(CompactionError::Cancelled)) => {
+                    tracing::info!(
+                        "the snapshot was cancelled; none begins by itself for {:?}",
+                        BACKOFF.1
+                    );
+                    not_before = Instant::now() + BACKOFF.1;
+                }
                 Ok(Err(error)) => {
                     tracing::error!(
                         %error,
@@ -439,6 +466,9 @@ impl Tables<'_> {
             if self.compaction.stopping.load(Ordering::Relaxed) {
                 return Err(CompactionError::Stopping);
             }
+            if self.compaction.cancelled.load(Ordering::Relaxed) {
+                return Err(CompactionError::Cancelled);
+            }
             for entry in store.take_frozen(index) {
                 writer.push(|out| Record::of(&entry).encode(out))?;
                 keys += 1;
@@ -463,7 +493,7 @@ impl Tables<'_> {
             || self.compaction.folder.status().lacks_room();
         self.compaction.room.written(writer.written().bytes);
         if worked >= WORKS && !urgent {
-            std::thread::sleep(worked * self.rests(writer));
+            std::thread::sleep(worked.min(WORKS_AT_MOST) * self.rests(writer));
             self.worked_since = Instant::now();
         }
         if self.told.elapsed() >= TELL_EVERY {

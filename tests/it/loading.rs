@@ -165,6 +165,39 @@ fn saving_writes_a_snapshot_removes_the_log_before_it_and_shows_in_info() {
 }
 
 #[test]
+fn a_snapshot_that_is_cancelled_leaves_nothing_and_the_next_one_is_whole() {
+    const NONE: &str = "-ERR Background saving is currently not in progress or scheduled";
+    let dir = tempfile::tempdir().unwrap();
+    let server = process::Server::start(dir.path(), &[]);
+    let mut client = server.connect();
+    assert_eq!(client.request("BGSAVE CANCEL"), NONE);
+    // So many take a second.
+    for first in (0..20_000).step_by(1000) {
+        let sets = (first..first + 1000).map(|n| format!("SET key:{n} value\n"));
+        client.send(sets.collect::<String>().as_bytes());
+        (0..1000).for_each(|_| assert_eq!(client.reply(), "+OK"));
+    }
+    assert_eq!(client.request("BGSAVE"), "+Background saving started");
+    let cancelled = client.request("BGSAVE CANCEL");
+    assert_eq!(cancelled, "+Background saving cancelled");
+    assert!(eventually(|| client.request("BGSAVE CANCEL") == NONE));
+    assert_eq!(field(&mut client, "log", "snapshots_finished"), "0");
+    let status = field(&mut client, "persistence", "rdb_last_bgsave_status");
+    assert_eq!(status, "ok");
+    let left = process::file_names(dir.path());
+    assert!(
+        !left.iter().any(|name| name.contains("snapshot")),
+        "{left:?}"
+    );
+
+    assert_eq!(client.request("SAVE"), "+OK");
+    server.kill();
+    let server = process::Server::start(dir.path(), &[]);
+    assert_eq!(server.connect().request("DBSIZE"), "+OK 20000");
+    server.stop();
+}
+
+#[test]
 fn who_has_sent_all_it_will_send_still_hears_that_all_is_saved() {
     let dir = tempfile::tempdir().unwrap();
     let server = process::Server::start(dir.path(), &[]);

@@ -29,7 +29,11 @@ impl Session {
             // A snapshot never has to wait for another kind of saving.
             [option] if is_word(option, "SCHEDULE") => {}
             [option] if is_word(option, "CANCEL") => {
-                return refuse("ERR Background saving is currently not in progress or scheduled");
+                return if self.shared.engine.cancel_snapshot() {
+                    Reply::Status("Background saving cancelled")
+                } else {
+                    refuse("ERR Background saving is currently not in progress or scheduled")
+                };
             }
             _ => return Reply::Error(syntax("BGSAVE")),
         }
