@@ -18,7 +18,7 @@ pub struct Retired {
 }
 
 /// Removes the snapshots before the one at `snapshot`, and the segments that hold only operations
-/// before it. One of them that is no longer than `capacity` is kept for `recycled`.
+/// before it. One of them that is as long as the next is to be, `capacity`, is kept for `recycled`.
 ///
 /// Must be called only once the snapshot has its name, which it gets when every byte of it was
 /// read back. `active` is the base of the segment that the log is in: it and what follows is not
@@ -45,7 +45,7 @@ pub fn retire(
             let fits = || {
                 fs.open(&path)
                     .and_then(|file| file.len())
-                    .is_ok_and(|len| len <= capacity)
+                    .is_ok_and(|len| len == capacity)
             };
             let keep = kept.is_none() && recycled.is_empty() && fits();
             // One that cannot be renamed is removed instead.

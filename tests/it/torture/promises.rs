@@ -90,3 +90,34 @@ fn a_segment_that_is_written_anew_has_a_salt_of_its_own_and_nothing_of_its_earli
     };
     assert!(first != second && second != third && first != third);
 }
+
+#[test]
+fn only_a_segment_as_long_as_the_next_is_kept_to_be_written_anew() {
+    let made_with = |capacity| LogOptions {
+        segment_capacity: capacity,
+        ..options()
+    };
+    let capacity = options().segment_capacity;
+    // One that is shorter would need room on the disk that nobody asked for, one that is longer keeps some.
+    for (then, now, kept) in [(1, 1, 1), (1, 2, 0), (2, 1, 0)] {
+        let disk = Disk::default();
+        let (mut writer, ..) = open_with(&disk, &made_with(then * capacity)).unwrap();
+        append(&mut writer, b"first").unwrap();
+        drop(writer);
+        let (mut writer, ..) = open_with(&disk, &made_with(now * capacity)).unwrap();
+        let segments = |disk: &Disk| disk.files().len();
+        let before = segments(&disk);
+        for operation in operations(200, 400) {
+            append(&mut writer, &operation).unwrap();
+            if segments(&disk) > before {
+                break;
+            }
+        }
+        let next = writer.next_lsn();
+        snapshot(&writer, next).unwrap();
+        assert_eq!(writer.folder().retire(next).unwrap().segments, 1);
+        let files = disk.files().into_keys();
+        let new = files.filter(|path| path.extension().is_some_and(|kind| kind == "new"));
+        assert_eq!(new.count(), kept, "{then} {now}");
+    }
+}
