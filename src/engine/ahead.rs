@@ -148,7 +148,7 @@ mod tests {
         Submission {
             operations,
             count: u32::try_from(keys.len()).unwrap(),
-            removes: false,
+            removes: crate::wal::group_commit::Removes::No,
             ticket: Ticket {
                 steps: Vec::new(),
                 answer: oneshot::channel().0,

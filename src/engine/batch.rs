@@ -23,6 +23,8 @@ pub struct Batch {
     pub(super) count: u32,
     /// Whether any of the operations does anything but remove keys.
     pub(super) adds: bool,
+    /// Whether one of them removes all.
+    pub(super) clears: bool,
     pub(super) steps: Steps,
 }
 
@@ -143,6 +145,7 @@ impl Batch {
         frame::push_operation(&mut self.operations, |out| operation.encode(out));
         self.count += 1;
         self.adds |= !operation.only_removes();
+        self.clears |= matches!(operation, Operation::FlushAll {});
         self.steps.list.push(step);
     }
 

@@ -305,12 +305,15 @@ impl Engine {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let (mut not_before, mut backoff) = (Instant::now(), BACKOFF.0);
+        // How long the snapshot would have been that failed last.
+        let mut failed = 0;
         loop {
             let asked = tokio::select! {
                 () = compaction.asked.notified() => true,
                 _ = ticks.tick() => false,
             };
-            let due = || Instant::now() >= not_before && compaction.is_due();
+            let may = Instant::now() >= not_before || compaction.room.planned() < failed / 2;
+            let due = || may && compaction.is_due();
             if !asked && (!due() || compaction.claim().is_err()) {
                 continue;
             }
@@ -331,7 +334,7 @@ impl Engine {
                         %error,
                         "the log could not be compacted; it goes on as it is, and this is tried again in {backoff:?}"
                     );
-                    not_before = Instant::now() + backoff;
+                    (not_before, failed) = (Instant::now() + backoff, compaction.room.planned());
                     backoff = (backoff * 2).min(BACKOFF.1);
                 }
                 Err(error) => {
@@ -369,6 +372,12 @@ impl Engine {
 
     fn try_snapshot(&self, compaction: &Compaction) -> Result<LastSnapshot, CompactionError> {
         let begun = Instant::now();
+        let last = compaction.status.lock().last;
+        if let Some(last) = last {
+            // A segment that the log was still in when the last one was finished. Best effort: what is
+            // not removed now is when this one is finished.
+            let _ = compaction.folder.retire(last.next);
+        }
         let freezer = Freezer::new(self);
         let (frozen, written) = freezer.freeze(compaction);
         let next = Lsn(frozen.position + 1);

@@ -37,7 +37,7 @@ use crate::command::{ReadFn, Reply, Sees, View, Watches};
 use crate::store::InMemStore;
 use crate::time::{Clock, SharedClock, Timestamp, system_clock};
 use crate::wal::fs::Fs;
-use crate::wal::group_commit::{self, Submission, Submitter};
+use crate::wal::group_commit::{self, Removes, Submission, Submitter};
 use crate::wal::recovery::{self, Progress, RecoveryError, Report};
 use crate::wal::{LogOptions, SyncPolicy};
 use applying::{State, apply_groups};
@@ -286,6 +286,7 @@ impl Engine {
             operations,
             count,
             adds,
+            clears,
             steps,
         } = batch;
         let steps = steps.list;
@@ -314,7 +315,11 @@ impl Engine {
         let submission = Submission {
             operations,
             count,
-            removes: !adds,
+            removes: match (adds, clears) {
+                (true, _) => Removes::No,
+                (false, false) => Removes::Keys,
+                (false, true) => Removes::All,
+            },
             ticket,
         };
         self.state.clock().begin_write();

@@ -42,9 +42,20 @@ pub struct Submission<T> {
     pub count: u32,
     /// Whether all of them only remove keys: then they may take of the room that is kept for the next
     /// snapshot.
-    pub removes: bool,
+    pub removes: Removes,
     /// Handed back with the outcome. The log does not look at it.
     pub ticket: T,
+}
+
+/// What operations do to the next snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removes {
+    /// Some may make it longer.
+    No,
+    /// They remove keys, and do nothing else.
+    Keys,
+    /// The same, and one of them removes all.
+    All,
 }
 
 /// Submissions that shared a frame, in log order, and what became of them.
@@ -263,7 +274,9 @@ impl<T> Borrowed<'_, T> {
         let committer = self.committer.as_mut();
         let outcome = committer.map_or(Err(AppendError::TooLarge { len: 0 }), |committer| {
             let outcome = committer.commit(&submissions);
-            let removes = submissions.iter().all(|submission| submission.removes);
+            let removes = submissions
+                .iter()
+                .all(|submission| submission.removes != Removes::No);
             match outcome {
                 Err(AppendError::Rejected { .. }) if removes => {
                     committer.commit_removals(&submissions)
@@ -351,7 +364,7 @@ fn run<T>(shared: &Arc<Shared<T>>, mut deliver: impl FnMut(Group<T>)) -> Result<
             let (submissions, removals) = match outcome {
                 Err(AppendError::Rejected { .. }) => submissions
                     .into_iter()
-                    .partition(|submission| !submission.removes),
+                    .partition(|submission| submission.removes == Removes::No),
                 _ => (submissions, Vec::new()),
             };
             let again = (!removals.is_empty()).then(|| committer.commit_removals(&removals));
@@ -487,7 +500,10 @@ impl Committer {
     /// Commits what only removes keys, and was rejected when it asked for no more than others may have.
     fn commit_removals<T>(&mut self, group: &[Submission<T>]) -> Result<Position, AppendError> {
         let (count, pieces) = parts(group);
-        self.writer.append_removals(count, pieces)
+        let all = group
+            .iter()
+            .any(|submission| submission.removes == Removes::All);
+        self.writer.append_removals(all, count, pieces)
     }
 
     fn failure(&self) -> Option<AppendError> {
@@ -554,7 +570,7 @@ mod tests {
             .map(|&len| Submission {
                 operations: vec![0; len],
                 count: 1,
-                removes: false,
+                removes: Removes::No,
                 ticket: (),
             })
             .collect();

@@ -43,16 +43,41 @@ impl Reserve {
     /// the operations that are yet to be logged may add to that: as many bytes as `adds`. Where the
     /// system cannot tell how much there is, the attempt will show whether it is enough.
     pub(super) fn check(&self, fs: &dyn Fs, dir: &Path, takes: u64, adds: u64) -> io::Result<()> {
+        // What removes keys can then have two segments, and the snapshot has its room still.
+        let kept = adds.saturating_add(2 * RESERVED_SEGMENT);
+        self.check_free(fs, dir, takes, |_, reserve| reserve.saturating_add(kept))
+    }
+
+    /// The same for what removes keys: it must leave the next snapshot its room, as removing may also be
+    /// of keys that are not there, which makes no room. If there is too little for that anyway, to
+    /// remove keys is the only way out; then it leaves some for who removes all of them.
+    pub(super) fn check_removal(&self, fs: &dyn Fs, dir: &Path, takes: u64) -> io::Result<()> {
+        let kept = |free, reserve| {
+            if free < reserve {
+                4 * RESERVED_SEGMENT
+            } else {
+                reserve
+            }
+        };
+        self.check_free(fs, dir, takes, kept)
+    }
+
+    /// Whether `takes` bytes are free beside those that `kept` says, of what is free and what the next
+    /// snapshot needs.
+    fn check_free(
+        &self,
+        fs: &dyn Fs,
+        dir: &Path,
+        takes: u64,
+        kept: impl Fn(u64, u64) -> u64,
+    ) -> io::Result<()> {
         let Some(reserve) = self.bytes() else {
             return Ok(());
         };
         let Ok(free) = fs.free_space(dir) else {
             return Ok(());
         };
-        // What removes keys can then have two segments, and the snapshot has its room still.
-        let kept = [adds, 2 * RESERVED_SEGMENT]
-            .into_iter()
-            .fold(reserve, u64::saturating_add);
+        let kept = kept(free, reserve);
         if free >= takes.saturating_add(kept) {
             return Ok(());
         }

@@ -176,6 +176,12 @@ impl SegmentMaker {
         self.reserve.check(&*self.fs, dir, takes, adds)
     }
 
+    /// The same for what removes keys.
+    pub fn check_removal(&self, takes: u64) -> io::Result<()> {
+        let dir = self.name.dir();
+        self.reserve.check_removal(&*self.fs, dir, takes)
+    }
+
     /// What the next segment takes of the disk: nothing if a file is written anew for it.
     pub fn takes(&self) -> u64 {
         if self.recycled.is_empty() {

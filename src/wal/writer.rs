@@ -87,8 +87,10 @@ pub struct Position {
 enum Room {
     /// What is not kept for the next snapshot.
     Free,
-    /// That, too.
+    /// Of that, too, what the snapshot does not need, or all but the last if there is too little for it.
     Reserve,
+    /// All there is.
+    Last,
 }
 
 /// What keeps the next group from being written.
@@ -189,6 +191,9 @@ impl LogWriter {
         status
             .active
             .store(end.segment.header.base.0, Ordering::Release);
+        // A shorter one was made of the reserve, unless whoever starts the server has asked for longer
+        // ones since: then there most likely is room, and that is asked once.
+        let of_reserve = end.segment.header.capacity < maker.capacity;
         Self {
             status: Arc::new(status),
             synced: end.segment.position,
@@ -205,7 +210,7 @@ impl LogWriter {
             retry_after: options.retry_after,
             last_sync: Instant::now(),
             closed: end.closed,
-            of_reserve: false,
+            of_reserve,
             trouble: None,
             buffer: Vec::new(),
             _lock: lock,
@@ -232,14 +237,16 @@ impl LogWriter {
         self.append_from(Room::Free, count, pieces)
     }
 
-    /// The same, of operations that only remove keys: if need be it takes of the room that is kept for
-    /// the next snapshot, which they make smaller.
+    /// The same, of operations that only remove keys, perhaps `all` there are: if need be it takes of the
+    /// room that is kept for the next snapshot, which they make smaller.
     pub fn append_removals<'a>(
         &mut self,
+        all: bool,
         count: u32,
         pieces: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Position, AppendError> {
-        self.append_from(Room::Reserve, count, pieces)
+        let room = if all { Room::Last } else { Room::Reserve };
+        self.append_from(room, count, pieces)
     }
 
     fn append_from<'a>(
@@ -406,13 +413,18 @@ impl LogWriter {
             self.may_ask(room)?;
             self.rotate(room)?;
         }
-        if fits(&self.segment) || room == Room::Reserve {
+        if fits(&self.segment) {
             return Ok(());
         }
         // A frame larger than a segment goes into an empty one, which grows.
         let len = segment::HEADER_LEN + needed as u64;
         let beyond = len - self.segment.header.capacity;
-        self.maker.check_room(beyond, len).map_err(|error| {
+        let checked = match room {
+            Room::Free => self.maker.check_room(beyond, len),
+            Room::Reserve => self.maker.check_removal(beyond),
+            Room::Last => Ok(()),
+        };
+        checked.map_err(|error| {
             self.status.lacks_room.store(true, Ordering::Relaxed);
             self.rejected("making room in", error)
         })
@@ -421,7 +433,7 @@ impl LogWriter {
     /// Whether a segment that was made of the reserve may be filled by others than removals, since there
     /// is room again.
     fn may_fill(&mut self, room: Room) -> Result<(), AppendError> {
-        if room == Room::Reserve || !self.of_reserve {
+        if room != Room::Free || !self.of_reserve {
             return Ok(());
         }
         self.may_ask(room)?;
@@ -459,10 +471,16 @@ impl LogWriter {
     /// is as much as the segment holds.
     fn next_file(&mut self, room: Room) -> io::Result<Prepared> {
         let (capacity, zeros) = (self.maker.capacity, self.zeros());
-        if room == Room::Reserve {
+        if room != Room::Free {
             return match self.spare.take().map(JoinHandle::join) {
                 Some(Ok(Ok(prepared))) => Ok(prepared),
-                Some(_) | None => self.maker.of_the_reserve().prepare(self.next_lsn, zeros),
+                Some(_) | None => {
+                    let maker = self.maker.of_the_reserve();
+                    if room == Room::Reserve {
+                        self.maker.check_removal(maker.takes())?;
+                    }
+                    maker.prepare(self.next_lsn, zeros)
+                }
             };
         }
         let spare = self.spare.as_ref();
@@ -488,9 +506,6 @@ impl LogWriter {
         let made = prepared.and_then(|prepared| self.maker.finish(prepared, self.next_lsn));
         let next = made.map_err(|error| self.no_room("making the segment behind", error))?;
         self.trouble = None;
-        self.of_reserve = room == Room::Reserve;
-        let status = &self.status.lacks_room;
-        status.store(self.of_reserve, Ordering::Relaxed);
         let body = std::mem::take(&mut self.buffer);
         self.clear_body();
         let sealed = self.write_frame(FrameKind::Seal, 0).and_then(|()| {
@@ -504,6 +519,9 @@ impl LogWriter {
         // Without a seal the new segment stays behind, empty, until the next attempt replaces it
         // or a restart removes it. It must not be removed here: the seal may be on the disk.
         sealed?;
+        self.of_reserve = room != Room::Free;
+        let status = &self.status.lacks_room;
+        status.store(self.of_reserve, Ordering::Relaxed);
         tracing::debug!(base = %next.header.base, "the log goes on in a new segment");
         self.synced = next.position;
         (self.frames, self.frames_from) = (0, next.position);

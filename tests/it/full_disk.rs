@@ -441,3 +441,38 @@ fn a_value_that_would_take_the_room_of_the_next_snapshot_is_refused() {
     assert!(taken, "{}", server.stderr());
     server.stop();
 }
+
+#[test]
+#[ignore = "mounts a file system: just full-disk"]
+fn who_removes_keys_that_are_not_there_does_not_use_up_the_room_of_the_next_snapshot() {
+    let disk = SmallDisk::mount();
+    let mut server = disk.serve(&[]);
+    let mut client = server.connect();
+    let keys = fill_with_keys(&mut client, 30_000);
+    let missing = format!("DEL {}\n", "missing".repeat(500));
+    for _ in 0..4 {
+        for _ in 0..100 {
+            client.send(missing.repeat(100).as_bytes());
+            for _ in 0..100 {
+                let reply = client.reply();
+                if !reply.starts_with("-GET") && reply != "+OK" && !reply.starts_with("-DEL") {
+                    assert_out_of_room(&reply);
+                }
+            }
+        }
+        // Neither does who comes after a restart.
+        server.kill();
+        server = disk.serve(&[]);
+        client = server.connect();
+        fill_with_keys(&mut client, 30_000);
+    }
+    assert_eq!(save(&mut client), "+OK");
+    for n in 0..keys / 2 {
+        let removed = eventually(|| client.request(&format!("DEL key:{n}")) == "+OK");
+        assert!(removed, "{n}\n{}", server.stderr());
+    }
+    resumed(&mut client, "another");
+    assert_eq!(client.request("FLUSHALL"), "+OK");
+    resumed(&mut client, "another");
+    server.stop();
+}

@@ -93,7 +93,7 @@ fn a_group_that_nobody_says_is_complete_is_committed_all_the_same() {
         let first = submitter.submit(Submission {
             operations,
             count: 1,
-            removes: false,
+            removes: group_commit::Removes::No,
             ticket,
         });
         assert!(first.unwrap());
