@@ -1,16 +1,20 @@
 //! How much of the disk the next snapshot needs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use crate::store::InMemStore;
+use crate::wal::room::Needed;
 
 /// Room for the snapshot that is being written, and for the one after it.
 #[derive(Debug)]
 pub(super) struct SnapshotRoom {
     store: Arc<dyn InMemStore>,
     running: Mutex<Option<Running>>,
+    /// Whether the last one that ended failed.
+    failed: AtomicBool,
 }
 
 /// Of the snapshot that is being written.
@@ -29,6 +33,7 @@ impl SnapshotRoom {
         Self {
             store,
             running: Mutex::default(),
+            failed: AtomicBool::new(false),
         }
     }
 
@@ -48,12 +53,16 @@ impl SnapshotRoom {
     /// Bytes that must be free for the next snapshot to be written, also if one is being written now. If that
     /// one fails, what it has written is given back, and as much is needed as if it had not begun. If it
     /// is finished, what is older is given back before the one after it begins.
-    pub(super) fn needed(&self) -> u64 {
-        let now = self.planned();
-        self.running.lock().map_or(now, |running| {
+    pub(super) fn needed(&self) -> Needed {
+        let (now, running) = (self.planned(), *self.running.lock());
+        let bytes = running.map_or(now, |running| {
             let left = running.planned.saturating_sub(running.written);
             left.saturating_add(now.saturating_sub(running.planned.min(running.gives)))
-        })
+        });
+        Needed {
+            bytes,
+            failed: running.is_none() && self.failed.load(Ordering::Relaxed),
+        }
     }
 
     /// A snapshot begins that may become as long as `planned`, and gives back so much in the end.
@@ -72,8 +81,9 @@ impl SnapshotRoom {
         }
     }
 
-    /// It has ended, and either has given back what is older or has been removed.
-    pub(super) fn end(&self) {
+    /// It has ended, and either has given back what is older or has failed and been removed.
+    pub(super) fn end(&self, failed: bool) {
+        self.failed.store(failed, Ordering::Relaxed);
         *self.running.lock() = None;
     }
 }
@@ -98,12 +108,12 @@ mod tests {
     #[test]
     fn while_none_is_written_as_much_is_needed_as_the_store_holds_now() {
         let room = room(10);
-        assert_eq!(mib(room.needed()), 12);
+        assert_eq!(mib(room.needed().bytes), 12);
         room.store
             .set(Entry::new(b"l", &vec![0; 5 * MIB as usize], None));
-        assert_eq!(mib(room.needed()), 17);
+        assert_eq!(mib(room.needed().bytes), 17);
         room.store.clear();
-        assert_eq!(mib(room.needed()), 2);
+        assert_eq!(mib(room.needed().bytes), 2);
     }
 
     #[test]
@@ -111,19 +121,19 @@ mod tests {
      {
         let room = room(10);
         room.begin(12 * MIB, 30 * MIB);
-        assert_eq!(mib(room.needed()), 12);
+        assert_eq!(mib(room.needed().bytes), 12);
         room.written(8 * MIB);
-        assert_eq!(mib(room.needed()), 4);
+        assert_eq!(mib(room.needed().bytes), 4);
         // What has come since needs room whether it fails or not.
         room.store
             .set(Entry::new(b"l", &vec![0; 5 * MIB as usize], None));
-        assert_eq!(mib(room.needed()), 9);
-        room.end();
-        assert_eq!(mib(room.needed()), 17);
+        assert_eq!(mib(room.needed().bytes), 9);
+        room.end(false);
+        assert_eq!(mib(room.needed().bytes), 17);
         // Its end gives back nothing: the next one needs all its room.
         room.begin(17 * MIB, 0);
         room.written(17 * MIB);
-        assert_eq!(mib(room.needed()), 17);
-        room.end();
+        assert_eq!(mib(room.needed().bytes), 17);
+        room.end(false);
     }
 }

@@ -15,27 +15,36 @@ use super::fs::Fs;
 /// Length of a segment that is made of the reserve.
 pub(super) const RESERVED_SEGMENT: u64 = 1 << 20;
 
-/// What the next snapshot needs, in bytes.
-type Needed = Box<dyn Fn() -> u64 + Send + Sync>;
+/// What the next snapshot needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Needed {
+    /// Bytes, at most.
+    pub bytes: u64,
+    /// Whether the last one failed, and none is being written.
+    pub failed: bool,
+}
+
+/// Asks what the next snapshot needs.
+type Ask = Box<dyn Fn() -> Needed + Send + Sync>;
 
 /// Room that is kept for the next snapshot: nothing until somebody says how much it needs.
 #[derive(Clone, Default)]
-pub struct Reserve(Arc<OnceLock<Needed>>);
+pub struct Reserve(Arc<OnceLock<Ask>>);
 
 impl fmt::Debug for Reserve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Reserve({:?})", self.bytes())
+        write!(f, "Reserve({:?})", self.needed())
     }
 }
 
 impl Reserve {
     /// From now on `needed` is asked, whenever the log is about to take more of the disk. The first
     /// stays.
-    pub fn is(&self, needed: impl Fn() -> u64 + Send + Sync + 'static) {
+    pub fn is(&self, needed: impl Fn() -> Needed + Send + Sync + 'static) {
         self.0.get_or_init(|| Box::new(needed));
     }
 
-    fn bytes(&self) -> Option<u64> {
+    fn needed(&self) -> Option<Needed> {
         self.0.get().map(|needed| needed())
     }
 
@@ -45,18 +54,20 @@ impl Reserve {
     pub(super) fn check(&self, fs: &dyn Fs, dir: &Path, takes: u64, adds: u64) -> io::Result<()> {
         // What removes keys can then have two segments, and the snapshot has its room still.
         let kept = adds.saturating_add(2 * RESERVED_SEGMENT);
-        self.check_free(fs, dir, takes, |_, reserve| reserve.saturating_add(kept))
+        self.check_free(fs, dir, takes, |_, needed| {
+            needed.bytes.saturating_add(kept)
+        })
     }
 
     /// The same for what removes keys: it must leave the next snapshot its room, as removing may also be
-    /// of keys that are not there, which makes no room. If there is too little for that anyway, to
-    /// remove keys is the only way out; then it leaves some for who removes all of them.
+    /// of keys that are not there, which makes no room. If one has failed, and there is too little for
+    /// the next anyway, to remove keys is the only way out; then it leaves some for who removes all of them.
     pub(super) fn check_removal(&self, fs: &dyn Fs, dir: &Path, takes: u64) -> io::Result<()> {
-        let kept = |free, reserve| {
-            if free < reserve {
+        let kept = |free, needed: Needed| {
+            if needed.failed && free < needed.bytes {
                 4 * RESERVED_SEGMENT
             } else {
-                reserve
+                needed.bytes
             }
         };
         self.check_free(fs, dir, takes, kept)
@@ -69,15 +80,15 @@ impl Reserve {
         fs: &dyn Fs,
         dir: &Path,
         takes: u64,
-        kept: impl Fn(u64, u64) -> u64,
+        kept: impl Fn(u64, Needed) -> u64,
     ) -> io::Result<()> {
-        let Some(reserve) = self.bytes() else {
+        let Some(needed) = self.needed() else {
             return Ok(());
         };
         let Ok(free) = fs.free_space(dir) else {
             return Ok(());
         };
-        let kept = kept(free, reserve);
+        let kept = kept(free, needed);
         if free >= takes.saturating_add(kept) {
             return Ok(());
         }

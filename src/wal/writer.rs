@@ -154,7 +154,7 @@ pub struct LogWriter {
     last_sync: Instant,
     /// Whether the segment ends in a close frame.
     closed: bool,
-    /// Whether the segment was made of the room that is kept for the next snapshot.
+    /// Whether the segment was made of the room that is kept for the next snapshot, or may have been.
     of_reserve: bool,
     trouble: Option<Trouble>,
     buffer: Vec<u8>,
@@ -191,9 +191,6 @@ impl LogWriter {
         status
             .active
             .store(end.segment.header.base.0, Ordering::Release);
-        // A shorter one was made of the reserve, unless whoever starts the server has asked for longer
-        // ones since: then there most likely is room, and that is asked once.
-        let of_reserve = end.segment.header.capacity < maker.capacity;
         Self {
             status: Arc::new(status),
             synced: end.segment.position,
@@ -210,7 +207,8 @@ impl LogWriter {
             retry_after: options.retry_after,
             last_sync: Instant::now(),
             closed: end.closed,
-            of_reserve,
+            // Nothing says what the last process made it of, so room is asked for once.
+            of_reserve: true,
             trouble: None,
             buffer: Vec::new(),
             _lock: lock,
