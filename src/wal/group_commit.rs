@@ -107,6 +107,14 @@ impl<T> Shared<T> {
         self.waiting.lock().open = false;
         self.arrived.notify_one();
     }
+
+    /// So many submissions are about to be acknowledged, after a commit that took so long.
+    fn acknowledged(&self, count: usize, took: Duration) {
+        let mut waiting = self.waiting.lock();
+        let already = waiting.submissions.len();
+        let now = Instant::now();
+        waiting.patience.acknowledged(now, count, already, took);
+    }
 }
 
 /// Where operations are submitted to the log. When it is dropped the log closes.
@@ -369,6 +377,8 @@ fn run<T>(shared: &Arc<Shared<T>>, mut deliver: impl FnMut(Group<T>)) -> Result<
             };
             let again = (!removals.is_empty()).then(|| committer.commit_removals(&removals));
             took += begun.elapsed();
+            // Before any of them can be back.
+            shared.acknowledged(count, took);
             if !submissions.is_empty() {
                 deliver(Group {
                     outcome,
@@ -390,12 +400,6 @@ fn run<T>(shared: &Arc<Shared<T>>, mut deliver: impl FnMut(Group<T>)) -> Result<
         }
         let mut waiting = shared.waiting.lock();
         waiting.idle = Some(committer);
-        if count > 0 {
-            let already = waiting.submissions.len();
-            waiting
-                .patience
-                .acknowledged(Instant::now(), count, already, took);
-        }
     }
 }
 

@@ -6,11 +6,24 @@
 //! them is worth it; and where they do not come back, because they read now, or are gone, it is
 //! a loss. Which of the two it is shows each time that it is done: after a wait that did not bring
 //! half of those it was for, a group does without, and twice as many after each further one.
+//!
+//! It waits for half of the last sync's time. By then the last of many are perhaps still being answered, so
+//! where syncs are slow it looks again, each 16th of that time, and goes on as long as they
+//! come so fast that the rest will soon be there.
 
 use std::time::{Duration, Instant};
 
 /// The part of the last sync's time for which a group waits at most.
 const PART: u32 = 2;
+
+/// The part of the last sync's time after which it looks again whether they come.
+const STEP: u32 = 16;
+
+/// A step that is shorter takes longer than it says.
+const LEAST_STEP: Duration = Duration::from_micros(60);
+
+/// They come fast if at that pace so many steps bring all that are missing.
+const SOON: usize = 8;
 
 /// Nobody waits for those whom so short a sync has set free, or none: to be woken takes as long.
 const LEAST: Duration = Duration::from_micros(100);
@@ -33,6 +46,10 @@ pub(super) struct Patience {
     waiting: usize,
     took: Duration,
     until: Instant,
+    /// Until when at the very most, if they come fast.
+    at_most: Instant,
+    /// How many had gathered at the last look.
+    looked: Option<usize>,
     /// How many the group that gathers had when it was made to wait, if it was.
     waited_at: Option<usize>,
     /// How many groups still do without.
@@ -48,13 +65,16 @@ impl Patience {
             waiting: 0,
             took: Duration::ZERO,
             until: now,
+            at_most: now,
+            looked: None,
             waited_at: None,
             without: 0,
             next_without: 1,
         }
     }
 
-    /// A group of so many was committed by `now`, which took so long; so many wait already.
+    /// A group of so many was committed by `now`, which took so long, and is now acknowledged; so many wait
+    /// already.
     pub(super) fn acknowledged(
         &mut self,
         now: Instant,
@@ -66,6 +86,8 @@ impl Patience {
         self.waiting = waiting;
         self.took = took;
         self.until = now + (took / PART).min(MOST);
+        self.at_most = now + took.min(MOST);
+        self.looked = None;
         self.waited_at = None;
     }
 
@@ -82,11 +104,26 @@ impl Patience {
     /// Until when a group of `gathered` should wait for others, if at all.
     pub(super) fn wait(&mut self, now: Instant, gathered: usize) -> Option<Instant> {
         let worth_it = self.expects_many() && self.without == 0 && self.took >= LEAST;
-        let wait = worth_it && gathered < self.expected() && now < self.until;
-        if wait {
-            self.waited_at.get_or_insert(gathered);
+        let missing = self.expected().saturating_sub(gathered);
+        if !worth_it || missing == 0 {
+            return None;
         }
-        wait.then_some(self.until)
+        if now >= self.until {
+            self.until = self.longer(now, gathered, missing)?;
+        }
+        self.waited_at.get_or_insert(gathered);
+        Some(self.until)
+    }
+
+    /// Until when to wait beyond what was meant at first, if those who are missing come fast.
+    fn longer(&mut self, now: Instant, gathered: usize, missing: usize) -> Option<Instant> {
+        let step = self.took / STEP;
+        if step < LEAST_STEP || now >= self.at_most {
+            return None;
+        }
+        let before = self.looked.replace(gathered);
+        let fast = before.is_none_or(|before| gathered.saturating_sub(before) * SOON >= missing);
+        fast.then(|| (now + step).min(self.at_most))
     }
 
     /// A group of `gathered` waits no longer.
@@ -132,6 +169,36 @@ mod tests {
         assert_eq!(shorter.wait(now, 1), None);
         let (mut few, now) = after(FEW, 0, LONG);
         assert_eq!(few.wait(now, 1), None);
+    }
+
+    #[test]
+    fn it_goes_on_as_long_as_they_come_fast_and_no_longer_than_a_sync() {
+        let slow = Duration::from_micros(2400);
+        let (mut patience, begun) = after(50, 0, slow);
+        let mut wait = |micros, gathered| {
+            let until = patience.wait(begun + Duration::from_micros(micros), gathered);
+            until.map(|until| (until - begun).as_micros())
+        };
+        assert_eq!(wait(700, 2), Some(1200));
+        assert_eq!(wait(1200, 10), Some(1350));
+        // Of 35 that are missing 5 came: so many a step bring them in seven.
+        assert_eq!(wait(1350, 15), Some(1500));
+        // 3 in a step would take eleven.
+        assert_eq!(wait(1500, 18), None);
+
+        let (mut patience, begun) = after(10_000, 0, slow);
+        let fast = |n: u32| 9_150 + n as usize * 100;
+        let waits = (0..).map_while(|n| {
+            let now = begun + slow / PART + n * (slow / STEP);
+            patience.wait(now, fast(n))
+        });
+        let last = waits.take(20).last();
+        assert_eq!(last, Some(begun + slow));
+
+        // Of a fast disk the steps would be too short.
+        let fast = Duration::from_micros(800);
+        let (mut patience, begun) = after(50, 0, fast);
+        assert_eq!(patience.wait(begun + fast / PART, 10), None);
     }
 
     #[test]
