@@ -71,11 +71,13 @@ pub(crate) fn filled(contestant: Contestant, lab: &Lab, keys: u32) -> Result<Ser
 
 /// Writes `keys` keys, which nobody had, and makes sure that they are there.
 pub(crate) fn fill(server: &Server, keys: u32, values: Values) -> Result<()> {
+    server.sync_writes(false)?;
     generator::run(
         server.address(),
         Protocol::Resp,
         &Load::preload(keys, values),
     )
     .map_err(|error| server.account("failed while it was filled", &error))?;
+    server.sync_writes(true)?;
     server.check_size(keys)
 }

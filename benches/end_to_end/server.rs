@@ -19,6 +19,7 @@ use super::ask::ask;
 use super::contestant::Contestant;
 use super::machine::{self, Whose};
 use super::naive;
+use super::peers;
 use super::slow_sync::SlowSync;
 
 /// A server that is not there after this time will not come.
@@ -237,6 +238,21 @@ impl Server {
             thread::sleep(LOOK);
         }
         bail!("it did not listen within {START:?}")
+    }
+
+    /// Has Valkey sync each write, if it is to, or leave that for now: it takes minutes to write 20 million
+    /// keys with a sync for each few of them. Before it goes on with that, what it has written is synced.
+    pub(crate) fn sync_writes(&self, sync: bool) -> Result<()> {
+        if !matches!(self.contestant, Contestant::ValkeyAlways) {
+            return Ok(());
+        }
+        if sync {
+            peers::run(Command::new("sync").arg("-f").arg(self.folder.path()))?;
+        }
+        let policy = if sync { "always" } else { "no" };
+        let reply = ask(self.address, &["CONFIG", "SET", "appendfsync", policy])?;
+        ensure!(reply == "OK", "Valkey keeps its appendfsync: {reply}");
+        Ok(())
     }
 
     /// Whether it has read its files.

@@ -322,9 +322,10 @@ impl Connection {
         let mut taken = 0;
         self.session.begin();
         self.lend_buffer();
+        let mut stretch = Stretch::new();
         'stretches: loop {
             let rest = bytes.get(taken..).unwrap_or_default();
-            let stretch = Stretch::decode(&mut self.session.decoder, rest);
+            stretch.decode(&mut self.session.decoder, rest);
             self.session.prepare(&stretch);
             let before = self.session.decoder.reads_as();
             for (request, len) in &stretch.requests {

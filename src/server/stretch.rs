@@ -32,22 +32,30 @@ pub(super) enum Then {
 }
 
 impl<'a> Stretch<'a> {
-    /// The stretch that `bytes` begin with.
-    pub(super) fn decode(decoder: &mut Decoder, bytes: &'a [u8]) -> Self {
-        let mut requests = SmallVec::new();
+    /// One of no request.
+    pub(super) fn new() -> Self {
+        Self {
+            requests: SmallVec::new(),
+            then: Then::More,
+        }
+    }
+
+    /// Becomes the stretch that `bytes` begin with. In place: to move one costs as much as to decode
+    /// a request.
+    pub(super) fn decode(&mut self, decoder: &mut Decoder, bytes: &'a [u8]) {
+        self.requests.clear();
+        self.then = Then::More;
         let mut at = 0;
-        let mut then = Then::More;
-        while then == Then::More && requests.len() < LONGEST {
+        while self.then == Then::More && self.requests.len() < LONGEST {
             match decoder.decode(bytes.get(at..).unwrap_or_default()) {
                 Ok((Some(request), len)) => {
-                    requests.push((request, len));
+                    self.requests.push((request, len));
                     at += len;
                 }
-                Ok((None, skipped)) => then = Then::Incomplete(skipped),
-                Err(error) => then = Then::Broken(error),
+                Ok((None, skipped)) => self.then = Then::Incomplete(skipped),
+                Err(error) => self.then = Then::Broken(error),
             }
         }
-        Self { requests, then }
     }
 
     /// The keys that its reads ahead of the first write look at first.

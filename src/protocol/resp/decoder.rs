@@ -108,6 +108,10 @@ impl RespDecoder {
     /// The elements of the request that `bytes` begin with, and its length; `None` while it is not
     /// complete. No elements is a request too, and asks for nothing. Not to be called after an error.
     pub fn decode<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<(Args<'a>, usize)>, RespError> {
+        let untouched = self.at == 0 && self.searched == 0;
+        if untouched && let Some(request) = short(bytes) {
+            return Ok(Some(request));
+        }
         if self.missing == 0 {
             match self.count(bytes)? {
                 None => return Ok(None),
@@ -250,6 +254,61 @@ impl RespDecoder {
     }
 }
 
+/// The most elements of a short request.
+const FEW: usize = 4;
+
+/// The length of no element of a short request has more than three digits.
+const SHORT: usize = 999;
+
+// So whoever sends one need not be trusted.
+const _: () = assert!(FEW <= MAX_UNTRUSTED_ELEMENTS && SHORT <= MAX_UNTRUSTED_BULK_LEN);
+
+/// The request that `bytes` begin with, if it is whole and short: of at most [`FEW`] elements of at most
+/// [`SHORT`] bytes each. Almost all are, and to find them takes a third of the time that way. What is
+/// anything else, or not a request, is for the other way to tell.
+fn short(bytes: &[u8]) -> Option<(Args<'_>, usize)> {
+    let (count, mut rest) = short_header(bytes, b'*')?;
+    if count > FEW {
+        return None;
+    }
+    let mut args = Args::new();
+    for _ in 0..count {
+        let (len, behind) = short_header(rest, b'$')?;
+        let (element, behind) = behind.split_at_checked(len)?;
+        rest = behind.strip_prefix(LINE_BREAK)?;
+        args.push(element);
+    }
+    Some((args, bytes.len() - rest.len()))
+}
+
+/// A count or a length of up to three digits, and what is behind its line.
+fn short_header(bytes: &[u8], first: u8) -> Option<(usize, &[u8])> {
+    let value = |digit: &u8| usize::from(*digit - b'0');
+    match bytes {
+        [kind, a @ b'0'..=b'9', b'\r', b'\n', rest @ ..] if *kind == first => {
+            Some((value(a), rest))
+        }
+        [
+            kind,
+            a @ b'1'..=b'9',
+            b @ b'0'..=b'9',
+            b'\r',
+            b'\n',
+            rest @ ..,
+        ] if *kind == first => Some((value(a) * 10 + value(b), rest)),
+        [
+            kind,
+            a @ b'1'..=b'9',
+            b @ b'0'..=b'9',
+            c @ b'0'..=b'9',
+            b'\r',
+            b'\n',
+            rest @ ..,
+        ] if *kind == first => Some((value(a) * 100 + value(b) * 10 + value(c), rest)),
+        _ => None,
+    }
+}
+
 /// The line of a count or a length.
 struct Header<'a> {
     first: u8,
@@ -313,6 +372,23 @@ mod tests {
         })
     }
 
+    #[test]
+    fn an_element_is_as_long_as_it_says_whatever_it_holds() {
+        let line_breaks = LINE_BREAK.repeat(SHORT);
+        for len in 0..SHORT + 2 {
+            let element = &line_breaks[..len];
+            let head = format!("*2\r\n$3\r\nGET\r\n${len}\r\n");
+            let request = [head.as_bytes(), element, LINE_BREAK].concat();
+            // With as many bytes of the next one that a wrong length would not show.
+            let bytes = [&*request, &*line_breaks].concat();
+            let (args, taken) = RespDecoder::default().decode(&bytes).unwrap().unwrap();
+            assert_eq!(
+                (args.as_slice(), taken),
+                (&[b"GET", element][..], request.len())
+            );
+        }
+    }
+
     /// Each of these was tried on Valkey 9.1, save where a limit is this server's own.
     #[test]
     fn what_is_no_request_is_refused_in_valkey_s_words() {
@@ -323,6 +399,10 @@ mod tests {
             (&b"*0\r\n*-0\r\n"[..], count),
             (b"*+1\r\n", count),
             (b"*01\r\n", count),
+            (b"*01\r\n$4\r\nPING\r\n", count),
+            (b"*1\r\n$04\r\nPING\r\n", len),
+            (b"*1\r\n$004\r\nPING\r\n", len),
+            (b"*1\r\n$4\r\nPING\r-", line_break),
             (b"*00\r\n", count),
             (b"*\r\n", count),
             (b"*-\r\n", count),
