@@ -88,6 +88,13 @@ pub enum Sees {
     AnyForLong,
 }
 
+impl Sees {
+    /// Whether it sees keys that it is asked for: then its first argument is one of them.
+    pub fn of_key(self) -> bool {
+        matches!(self, Self::Key | Self::Keys)
+    }
+}
+
 impl Spec {
     /// Makes a command of the arguments behind the name. Their number has been checked.
     pub fn interpret<'a>(&self, args: &'a [&'a [u8]]) -> Command<'a> {

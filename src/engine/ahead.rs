@@ -3,18 +3,17 @@
 use smallvec::SmallVec;
 
 use super::Ticket;
-use super::batch::decoded;
+use super::steps::Keys;
 use crate::store::{InMemStore, WARM_AT_ONCE};
-use crate::wal::frame;
 use crate::wal::group_commit::Submission;
 
-/// Looks ahead of what is applied: what the next operations will look at is fetched from memory all
+/// Looks ahead of what is carried out: what the next steps will look at is fetched from memory all
 /// at a time (see [`InMemStore::warm`]).
 #[derive(Debug, Default)]
 pub(super) struct Ahead<'a> {
     /// What stands in the log behind the batch at hand.
     following: &'a [Submission<Ticket>],
-    /// How many of the next operations were looked at.
+    /// How many of the next steps were looked at.
     warmed: usize,
 }
 
@@ -23,22 +22,20 @@ impl<'a> Ahead<'a> {
         Self { following, warmed }
     }
 
-    /// How many operations of the following batches were looked at.
+    /// How many steps of the following batches were looked at.
     pub(super) fn warmed(&self) -> usize {
         self.warmed
     }
 
-    /// The next of `operations` is about to be applied.
-    pub(super) fn step(&mut self, operations: &frame::Operations<'_>, store: &dyn InMemStore) {
+    /// The next of the steps that `left` tells the keys of is about to be carried out.
+    pub(super) fn step<'b>(&mut self, left: impl FnOnce() -> Keys<'b>, store: &dyn InMemStore) {
         if self.warmed == 0 {
             let following = self.following.iter();
-            let following =
-                following.flat_map(|submission| frame::Operations::new(&submission.operations));
-            let next = operations.clone().chain(following).take(WARM_AT_ONCE);
-            let mut keys = SmallVec::<[_; WARM_AT_ONCE]>::new();
-            for bytes in next {
+            let following = following.flat_map(|batch| batch.ticket.steps.keys(&batch.operations));
+            let mut keys = SmallVec::<[&[u8]; WARM_AT_ONCE]>::new();
+            for key in left().chain(following).take(WARM_AT_ONCE) {
                 self.warmed += 1;
-                keys.extend(decoded(bytes).first_key());
+                keys.extend(key);
             }
             if keys.len() > 1 {
                 store.warm(&keys);
@@ -56,15 +53,20 @@ mod tests {
     use tokio::sync::{Semaphore, oneshot};
 
     use super::*;
-    use crate::command::Operation;
+    use crate::command::{Applier, Operation, Reply, Sees};
+    use crate::engine::batch::{Batch, Batched, Place};
     use crate::store::{Entry, HashMap, HashSeed};
     use crate::time::Timestamp;
+    use crate::wal::frame;
+
+    /// The keys of each call.
+    type Noted = Arc<Mutex<Vec<Vec<Vec<u8>>>>>;
 
     /// Notes what it is to warm.
     #[derive(Debug)]
     struct Noting {
         store: HashMap,
-        warmed: Mutex<Vec<Vec<Vec<u8>>>>,
+        warmed: Noted,
     }
 
     impl InMemStore for Noting {
@@ -134,23 +136,27 @@ mod tests {
         }
     }
 
+    /// A batch that sets every third of these keys, and reads the others.
     fn submission(keys: &[u32]) -> Submission<Ticket> {
-        let mut operations = Vec::new();
-        for key in keys {
-            let key = key.to_le_bytes();
-            let set = Operation::Set {
-                key: &key,
-                value: b"v".as_slice().into(),
-            };
-            frame::push_operation(&mut operations, |out| set.encode(out));
+        let mut batch = Batch::default();
+        for (n, key) in keys.iter().enumerate() {
+            let key = &key.to_le_bytes();
+            match n % 3 {
+                0 => batch.write(&Operation::Set {
+                    key,
+                    value: b"v".as_slice().into(),
+                }),
+                1 => batch.read(|_, _| Reply::Ok, &[key], Sees::Key),
+                _ => batch.read(|_, _| Reply::Ok, &[key, b"more"], Sees::Keys),
+            }
         }
         let none = Arc::new(Semaphore::new(0)).try_acquire_many_owned(0);
         Submission {
-            operations,
-            count: u32::try_from(keys.len()).unwrap(),
+            operations: batch.operations,
+            count: batch.count,
             removes: crate::wal::group_commit::Removes::No,
             ticket: Ticket {
-                steps: Vec::new(),
+                steps: batch.steps,
                 answer: oneshot::channel().0,
                 _room: none.unwrap(),
             },
@@ -159,33 +165,56 @@ mod tests {
 
     #[test]
     fn every_key_of_a_group_is_warmed_once_before_it_is_looked_at_also_across_batches() {
-        let store = Noting {
+        let noted = Noted::default();
+        let store: Arc<dyn InMemStore> = Arc::new(Noting {
             store: HashMap::with_capacity(0),
-            warmed: Mutex::default(),
-        };
+            warmed: Arc::clone(&noted),
+        });
         let keys: Vec<u32> = (0..60).collect();
         let batches = [1, 1, 1, 40, 1, 16].iter().scan(0, |from, len| {
             *from += len;
             Some(submission(&keys[*from - len..*from]))
         });
         let mut batches = batches.collect::<Vec<_>>().into_iter();
+        let mut applier = Applier::new(Arc::clone(&store), Arc::default(), Arc::default());
         let (mut warmed, mut applied) = (0, 0);
+        let place = Place {
+            position: 1,
+            time: Timestamp(1),
+        };
         while let Some(batch) = batches.next() {
-            let mut ahead = Ahead::new(batches.as_slice(), warmed);
-            let mut operations = frame::Operations::new(&batch.operations);
-            for _ in 0..batch.count {
-                ahead.step(&operations, &store);
-                operations.next();
+            let ahead = Ahead::new(batches.as_slice(), warmed);
+            let steps = batch.ticket.steps;
+            let mut batched = Batched::new(&batch.operations, steps, place, ahead);
+            while batched.next(&mut applier).is_some() {
                 applied += 1;
-                let known: usize = store.warmed.lock().iter().map(Vec::len).sum();
+                let known: usize = noted.lock().iter().map(Vec::len).sum();
                 assert!((applied..applied + WARM_AT_ONCE).contains(&known));
             }
-            warmed = ahead.warmed();
+            warmed = batched.finish().1.warmed();
         }
-        let all = store.warmed.lock().concat();
+        let all = noted.lock().concat();
         let expected: Vec<_> = keys.iter().map(|key| key.to_le_bytes().to_vec()).collect();
         assert_eq!(all, expected);
-        let sizes: Vec<_> = store.warmed.lock().iter().map(Vec::len).collect();
+        let sizes: Vec<_> = noted.lock().iter().map(Vec::len).collect();
         assert_eq!(sizes, [16, 16, 16, 12]);
+    }
+
+    #[test]
+    fn what_is_no_key_is_not_warmed() {
+        let noted = Noted::default();
+        let store = Noting {
+            store: HashMap::with_capacity(0),
+            warmed: Arc::clone(&noted),
+        };
+        let mut batch = Batch::default();
+        batch.read(|_, _| Reply::Ok, &[b"pattern"], Sees::Any);
+        batch.ready(Reply::Pong);
+        for key in [b"one", b"two"] {
+            batch.read(|_, _| Reply::Ok, &[key], Sees::Key);
+        }
+        let left = batch.steps.into_left();
+        Ahead::default().step(|| left.keys(frame::Operations::new(&[])), &store);
+        assert_eq!(*noted.lock(), [[b"one".to_vec(), b"two".to_vec()]]);
     }
 }

@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 
 use super::Ticket;
 use super::ahead::Ahead;
-use super::batch::{self, Applied, Batched, Place, Step};
+use super::batch::{self, Applied, Batched, Place};
+use super::steps::Steps;
 use crate::command::{Applier, Reply, Sequence, View, Watches};
 use crate::store::InMemStore;
 use crate::time::SharedClock;
@@ -119,7 +120,7 @@ impl State {
     }
 
     /// Carries out a batch where no log is kept.
-    pub(super) fn apply_unlogged(&self, operations: &[u8], steps: Vec<Step>) -> Applied {
+    pub(super) fn apply_unlogged(&self, operations: &[u8], steps: Steps) -> Applied {
         let mut applier = self.applier.write();
         self.clock.begin_write();
         let place = Place {

@@ -3,18 +3,12 @@
 use std::time::{Duration, Instant};
 
 use super::ahead::Ahead;
-use crate::command::{Applier, Operation, ReadFn, Reply, View};
+use super::steps::{Step, Steps, StepsLeft};
+use crate::command::{Applier, Operation, ReadFn, Reply, Sees, View};
 use crate::protocol::ErrorReply;
 use crate::time::Timestamp;
 use crate::wal::frame;
 use crate::wal::writer::AppendError;
-
-/// What a step costs beside its operation's bytes, in the same account.
-const STEP_COST: usize = 64;
-
-/// What a read counts for, beside its arguments: its reply keeps a value of unknown size in memory
-/// for as long as the client does not take it, even if the key is gone by then.
-const READ_COST: usize = 4 << 10;
 
 /// A part of a pipeline, in order: what is written, and what must come after it.
 #[derive(Debug, Default)]
@@ -26,43 +20,6 @@ pub struct Batch {
     /// Whether one of them removes all.
     pub(super) clears: bool,
     pub(super) steps: Steps,
-}
-
-/// Steps, in order.
-#[derive(Debug, Default)]
-pub(super) struct Steps {
-    pub(super) list: Vec<Step>,
-    /// What they hold beside their operations.
-    held: usize,
-}
-
-#[derive(Debug)]
-pub(super) enum Step {
-    /// Applies the next operation.
-    Write,
-    /// Reads, behind a write of the same pipeline.
-    Read { run: ReadFn, args: OwnedArgs },
-    /// Hands back a reply that was ready when the pipeline was read.
-    Ready(Reply),
-    /// Applies the next operation, a transaction, whose steps these are.
-    Transaction(Vec<Step>),
-}
-
-impl Steps {
-    fn read(&mut self, run: ReadFn, args: &[&[u8]]) {
-        let args = OwnedArgs::new(args);
-        self.held += args.cost() + READ_COST;
-        self.list.push(Step::Read { run, args });
-    }
-
-    fn ready(&mut self, reply: Reply) {
-        self.held += held_by(&reply);
-        self.list.push(Step::Ready(reply));
-    }
-
-    fn cost(&self) -> usize {
-        self.list.len() * STEP_COST + self.held
-    }
 }
 
 /// The commands of a transaction, in order.
@@ -78,12 +35,12 @@ impl Transaction {
         let mut bytes = Vec::new();
         operation.encode(&mut bytes);
         self.operations.push(bytes);
-        self.steps.list.push(Step::Write);
+        self.steps.write();
     }
 
     /// Adds a read of what the commands before it leave.
-    pub fn read(&mut self, run: ReadFn, args: &[&[u8]]) {
-        self.steps.read(run, args);
+    pub fn read(&mut self, run: ReadFn, args: &[&[u8]], sees: Sees) {
+        self.steps.read(run, args, sees.of_key());
     }
 
     /// Adds a reply that needs no store.
@@ -98,17 +55,18 @@ impl Transaction {
 
     /// Carries out one that only reads; says how long each of its steps took, too.
     pub fn read_from(self, view: &View<'_>) -> (Reply, Vec<Duration>) {
-        let mut watch = Stopwatch::start(self.steps.list.len());
-        let replies = self.steps.list.into_iter().map(|step| {
-            let reply = match step {
-                Step::Read { run, args } => run(view, &args.to_args()),
+        let mut watch = Stopwatch::start(self.steps.len());
+        let mut replies = Vec::with_capacity(self.steps.len());
+        let mut left = self.steps.into_left();
+        while let Some(step) = left.next() {
+            replies.push(match step {
+                Step::Read { run, args, .. } => run(view, &left.args(args)),
                 Step::Ready(reply) => reply,
                 Step::Write | Step::Transaction(_) => Reply::Ok,
-            };
+            });
             watch.lap();
-            reply
-        });
-        (Reply::Array(replies.collect()), watch.laps)
+        }
+        (Reply::Array(replies), watch.laps)
     }
 }
 
@@ -116,12 +74,13 @@ impl Batch {
     /// Makes room for so many steps that come to so many bytes.
     pub fn reserve(&mut self, steps: usize, bytes: usize) {
         self.operations.reserve(bytes);
-        self.steps.list.reserve(steps);
+        self.steps.reserve(steps);
     }
 
     /// Adds a change.
     pub fn write(&mut self, operation: &Operation<'_>) {
-        self.push(operation, Step::Write);
+        self.push(operation);
+        self.steps.write();
     }
 
     /// Adds a transaction, to be carried out if none of `watched` was changed behind `base`, and
@@ -137,21 +96,20 @@ impl Batch {
             watched,
             operations: transaction.operations.iter().map(Vec::as_slice).collect(),
         };
-        self.steps.held += transaction.steps.cost();
-        self.push(&operation, Step::Transaction(transaction.steps.list));
+        self.push(&operation);
+        self.steps.transaction(transaction.steps);
     }
 
-    fn push(&mut self, operation: &Operation<'_>, step: Step) {
+    fn push(&mut self, operation: &Operation<'_>) {
         frame::push_operation(&mut self.operations, |out| operation.encode(out));
         self.count += 1;
         self.adds |= !operation.only_removes();
         self.clears |= matches!(operation, Operation::FlushAll {});
-        self.steps.list.push(step);
     }
 
     /// Adds a read of what the steps before it leave.
-    pub fn read(&mut self, run: ReadFn, args: &[&[u8]]) {
-        self.steps.read(run, args);
+    pub fn read(&mut self, run: ReadFn, args: &[&[u8]], sees: Sees) {
+        self.steps.read(run, args, sees.of_key());
     }
 
     /// Adds a reply that needs no store, in its place among the others.
@@ -161,59 +119,12 @@ impl Batch {
 
     /// Whether there is no step.
     pub fn is_empty(&self) -> bool {
-        self.steps.list.is_empty()
+        self.steps.is_empty()
     }
 
     /// How much it counts among what waits for the log.
     pub fn cost(&self) -> usize {
         self.operations.len() + self.steps.cost()
-    }
-}
-
-/// What a reply keeps in memory until it is sent, roughly.
-fn held_by(reply: &Reply) -> usize {
-    match reply {
-        Reply::Bytes(bytes) => bytes.len(),
-        Reply::Text(text) => text.len(),
-        Reply::Lines(lines) => lines.iter().map(|line| line.len() + STEP_COST).sum(),
-        Reply::Array(items) | Reply::Set(items) => {
-            items.iter().map(|item| STEP_COST + held_by(item)).sum()
-        }
-        Reply::Map(items) => items
-            .iter()
-            .map(|(key, value)| 2 * STEP_COST + held_by(key) + held_by(value))
-            .sum(),
-        _ => 0,
-    }
-}
-
-/// The arguments of a read that must wait, in two allocations however many they are.
-#[derive(Debug)]
-pub(super) struct OwnedArgs {
-    bytes: Vec<u8>,
-    lengths: Vec<usize>,
-}
-
-impl OwnedArgs {
-    fn new(args: &[&[u8]]) -> Self {
-        Self {
-            bytes: args.concat(),
-            lengths: args.iter().map(|arg| arg.len()).collect(),
-        }
-    }
-
-    fn cost(&self) -> usize {
-        self.bytes.len() + self.lengths.len() * size_of::<usize>()
-    }
-
-    fn to_args(&self) -> Vec<&[u8]> {
-        let mut rest = self.bytes.as_slice();
-        let split = |&len: &usize| {
-            let (arg, behind) = rest.split_at_checked(len).unwrap_or((rest, &[]));
-            rest = behind;
-            arg
-        };
-        self.lengths.iter().map(split).collect()
     }
 }
 
@@ -261,7 +172,7 @@ pub(super) struct Place {
 /// The steps of a batch whose operations are durable, being carried out.
 pub(super) struct Batched<'a> {
     operations: frame::Operations<'a>,
-    steps: std::vec::IntoIter<Step>,
+    steps: StepsLeft,
     /// Of the next operation.
     place: Place,
     watch: Stopwatch,
@@ -269,17 +180,12 @@ pub(super) struct Batched<'a> {
 }
 
 impl<'a> Batched<'a> {
-    pub(super) fn new(
-        operations: &'a [u8],
-        steps: Vec<Step>,
-        place: Place,
-        ahead: Ahead<'a>,
-    ) -> Self {
+    pub(super) fn new(operations: &'a [u8], steps: Steps, place: Place, ahead: Ahead<'a>) -> Self {
         Self {
             ahead,
             operations: frame::Operations::new(operations),
             watch: Stopwatch::start(steps.len()),
-            steps: steps.into_iter(),
+            steps: steps.into_left(),
             place,
         }
     }
@@ -296,14 +202,22 @@ impl<'a> Batched<'a> {
 
     /// Carries out the next step.
     pub(super) fn next(&mut self, applier: &mut Applier) -> Option<Reply> {
+        if self.steps.is_empty() {
+            return None;
+        }
+        let ahead = &mut self.ahead;
+        ahead.step(
+            || self.steps.keys(self.operations.clone()),
+            applier.view().store(),
+        );
         let reply = match self.steps.next()? {
             Step::Write => {
-                let operation = self.operation(applier);
+                let operation = self.operation();
                 let position = self.advance();
                 applier.apply(&operation, position, self.place.time)
             }
             Step::Transaction(steps) => {
-                let operation = self.operation(applier);
+                let operation = self.operation();
                 let position = self.advance();
                 let begun = self.watch.last;
                 let watch = &mut self.watch;
@@ -313,15 +227,14 @@ impl<'a> Batched<'a> {
                 self.watch.last = begun;
                 reply
             }
-            Step::Read { run, args } => run(&applier.view(), &args.to_args()),
+            Step::Read { run, args, .. } => run(&applier.view(), &self.steps.args(args)),
             Step::Ready(reply) => reply,
         };
         self.watch.lap();
         Some(reply)
     }
 
-    fn operation(&mut self, applier: &Applier) -> Operation<'a> {
-        self.ahead.step(&self.operations, applier.view().store());
+    fn operation(&mut self) -> Operation<'a> {
         decoded(self.operations.next().unwrap_or_default())
     }
 
@@ -336,7 +249,7 @@ impl<'a> Batched<'a> {
 fn execute(
     applier: &mut Applier,
     operation: &Operation<'_>,
-    steps: Vec<Step>,
+    steps: Steps,
     watch: &mut Stopwatch,
 ) -> Reply {
     let Operation::Exec {
@@ -351,20 +264,21 @@ fn execute(
         return Reply::Aborted;
     }
     let mut operations = operations.iter();
-    let replies = steps.into_iter().map(|step| {
-        let reply = match step {
+    let mut replies = Vec::with_capacity(steps.len());
+    let mut left = steps.into_left();
+    while let Some(step) = left.next() {
+        replies.push(match step {
             Step::Write => {
                 let bytes = operations.next().copied().unwrap_or_default();
                 applier.carry_out(&decoded(bytes))
             }
-            Step::Read { run, args } => run(&applier.view(), &args.to_args()),
+            Step::Read { run, args, .. } => run(&applier.view(), &left.args(args)),
             Step::Ready(reply) => reply,
             Step::Transaction(_) => Reply::Aborted,
-        };
+        });
         watch.lap();
-        reply
-    });
-    Reply::Array(replies.collect())
+    }
+    Reply::Array(replies)
 }
 
 /// An operation of a batch.
@@ -378,13 +292,17 @@ pub(super) fn decoded(bytes: &[u8]) -> Operation<'_> {
 }
 
 /// Answers the steps of a batch that is not in the log: as if its writes had never been sent.
-pub(super) fn refuse(steps: Vec<Step>, view: &View<'_>, error: &AppendError) -> Vec<Reply> {
-    let replies = steps.into_iter().map(|step| match step {
-        Step::Write | Step::Transaction(_) => Reply::Error(ErrorReply::Other(
-            format!("MISCONF not saved: {error}").into(),
-        )),
-        Step::Read { run, args } => run(view, &args.to_args()),
-        Step::Ready(reply) => reply,
-    });
-    replies.collect()
+pub(super) fn refuse(steps: Steps, view: &View<'_>, error: &AppendError) -> Vec<Reply> {
+    let mut replies = Vec::with_capacity(steps.len());
+    let mut left = steps.into_left();
+    while let Some(step) = left.next() {
+        replies.push(match step {
+            Step::Write | Step::Transaction(_) => Reply::Error(ErrorReply::Other(
+                format!("MISCONF not saved: {error}").into(),
+            )),
+            Step::Read { run, args, .. } => run(view, &left.args(args)),
+            Step::Ready(reply) => reply,
+        });
+    }
+    replies
 }

@@ -24,6 +24,7 @@ mod gather;
 mod replay;
 mod room;
 mod running;
+mod steps;
 mod sweep;
 
 use std::num::NonZeroUsize;
@@ -41,11 +42,11 @@ use crate::wal::group_commit::{self, Removes, Submission, Submitter};
 use crate::wal::recovery::{self, Progress, RecoveryError, Report};
 use crate::wal::{LogOptions, SyncPolicy};
 use applying::{State, apply_groups};
-use batch::Step;
 use compaction::Compaction;
 use gather::complete_groups;
 use replay::Replayer;
 use room::SnapshotRoom;
+use steps::Steps;
 
 pub use batch::{Applied, Batch, Transaction};
 pub use compaction::{CompactionError, CompactionOptions, CompactionStatus, LastSnapshot};
@@ -76,7 +77,7 @@ pub enum StartError {
 /// What the log hands back with a batch.
 #[derive(Debug)]
 struct Ticket {
-    steps: Vec<Step>,
+    steps: Steps,
     answer: oneshot::Sender<Applied>,
     _room: OwnedSemaphorePermit,
 }
@@ -289,7 +290,6 @@ impl Engine {
             clears,
             steps,
         } = batch;
-        let steps = steps.list;
         let (submitter, group_begun, room) = match self.writes.get() {
             Some(Writes::Logged {
                 submitter,

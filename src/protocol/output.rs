@@ -145,6 +145,12 @@ impl<V: AsRef<[u8]>> Output<V> {
         self.len() == 0
     }
 
+    /// The bytes to be written, where they are one piece.
+    pub fn one_piece(&self) -> Option<&[u8]> {
+        let bytes = self.bytes.get(self.written..).unwrap_or_default();
+        self.large.is_empty().then_some(bytes)
+    }
+
     /// The bytes to be written next, in order: all that are left, or the first [`MAX_SLICES`]
     /// pieces of them. Empty only where nothing is left.
     pub fn io_slices(&self) -> SmallVec<[IoSlice<'_>; MAX_SLICES]> {
@@ -210,7 +216,10 @@ impl<V: AsRef<[u8]>> Output<V> {
         if self.written == 0 {
             return;
         }
-        if left == 0 || (self.written >= RECLAIM_AT && self.written >= left) {
+        if left == 0 && self.large.is_empty() {
+            self.bytes.clear();
+            self.written = 0;
+        } else if left == 0 || (self.written >= RECLAIM_AT && self.written >= left) {
             self.bytes.drain(..self.written);
             for large in &mut self.large {
                 large.at -= self.written;
@@ -308,6 +317,10 @@ mod tests {
             slices
                 .iter()
                 .for_each(|slice| bytes.extend_from_slice(slice));
+            match out.one_piece() {
+                Some(piece) => assert_eq!(piece, bytes),
+                None => assert_ne!(out.large.len(), 0),
+            }
             drop(slices);
             let step = len.min(bytes.len());
             written.extend(&bytes[..step]);

@@ -392,12 +392,11 @@ impl Connection {
         while !self.session.out.is_empty() {
             let out = &mut self.session.out;
             let written = poll_fn(|cx| {
-                let slices = out.io_slices();
                 let stream = Pin::new(&mut self.stream);
-                // Almost always it is one, which costs the system less when it is told so.
-                match &*slices {
-                    [only] => stream.poll_write(cx, only),
-                    slices => stream.poll_write_vectored(cx, slices),
+                // Almost always it is one, which costs less when the system is told so.
+                match out.one_piece() {
+                    Some(piece) => stream.poll_write(cx, piece),
+                    None => stream.poll_write_vectored(cx, &out.io_slices()),
                 }
             });
             match written.await? {

@@ -244,9 +244,9 @@ impl Session {
                 self.pending.push(spec, request, dialect);
                 Taken::Done
             }
-            Command::Read { run, args, .. } if !self.batch.is_empty() => {
+            Command::Read { run, args, sees } if !self.batch.is_empty() => {
                 let dialect = self.heard(dialect);
-                self.batch.read(run, args);
+                self.batch.read(run, args, sees);
                 self.pending.push(spec, request, dialect);
                 Taken::Done
             }

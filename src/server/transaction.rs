@@ -187,7 +187,7 @@ impl Session {
         let args = queued.args();
         match queued.spec.interpret(&args) {
             Command::Write(operation) => transaction.write(&operation),
-            Command::Read { run, args, .. } => transaction.read(run, args),
+            Command::Read { run, args, sees } => transaction.read(run, args, sees),
             Command::Ready(reply) => transaction.ready(reply),
             Command::Server(command) => {
                 transaction.ready(self.run(command, &args).at_once());

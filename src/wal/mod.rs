@@ -67,7 +67,6 @@ pub mod fs;
 pub mod group_commit;
 pub mod header;
 pub mod name;
-mod patience;
 pub mod recovery;
 pub mod retire;
 pub mod room;

@@ -148,7 +148,7 @@ fn build(engine: &Engine, parts: &[Part]) -> Built {
                         batch.write(&operation);
                         return Some(None);
                     }
-                    Command::Read { run, args, .. } => batch.read(run, args),
+                    Command::Read { run, args, sees } => batch.read(run, args, sees),
                     Command::Ready(reply) => batch.ready(reply),
                     Command::Server(_) => {}
                 }
@@ -185,7 +185,7 @@ fn transaction(exec: &Exec) -> (Transaction, Vec<bool>) {
                     transaction.write(&operation);
                     return true;
                 }
-                Command::Read { run, args, .. } => transaction.read(run, args),
+                Command::Read { run, args, sees } => transaction.read(run, args, sees),
                 Command::Ready(reply) => transaction.ready(reply),
                 Command::Server(_) => {}
             }
