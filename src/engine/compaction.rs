@@ -219,7 +219,7 @@ impl Compaction {
     }
 
     fn end(&self, error: Option<&CompactionError>) {
-        self.room.end(error.is_some());
+        self.room.end();
         let mut status = self.status.lock();
         status.running_since = None;
         match error {

@@ -1,7 +1,6 @@
 //! How much of the disk the next snapshot needs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -13,8 +12,6 @@ use crate::wal::room::Needed;
 pub(super) struct SnapshotRoom {
     store: Arc<dyn InMemStore>,
     running: Mutex<Option<Running>>,
-    /// Whether the last one that ended failed.
-    failed: AtomicBool,
 }
 
 /// Of the snapshot that is being written.
@@ -33,7 +30,6 @@ impl SnapshotRoom {
         Self {
             store,
             running: Mutex::default(),
-            failed: AtomicBool::new(false),
         }
     }
 
@@ -61,7 +57,7 @@ impl SnapshotRoom {
         });
         Needed {
             bytes,
-            failed: running.is_none() && self.failed.load(Ordering::Relaxed),
+            at_most: running.is_some(),
         }
     }
 
@@ -81,9 +77,8 @@ impl SnapshotRoom {
         }
     }
 
-    /// It has ended, and either has given back what is older or has failed and been removed.
-    pub(super) fn end(&self, failed: bool) {
-        self.failed.store(failed, Ordering::Relaxed);
+    /// It has ended, and either has given back what is older or has been removed.
+    pub(super) fn end(&self) {
         *self.running.lock() = None;
     }
 }
@@ -128,12 +123,12 @@ mod tests {
         room.store
             .set(Entry::new(b"l", &vec![0; 5 * MIB as usize], None));
         assert_eq!(mib(room.needed().bytes), 9);
-        room.end(false);
+        room.end();
         assert_eq!(mib(room.needed().bytes), 17);
         // Its end gives back nothing: the next one needs all its room.
         room.begin(17 * MIB, 0);
         room.written(17 * MIB);
         assert_eq!(mib(room.needed().bytes), 17);
-        room.end(false);
+        room.end();
     }
 }

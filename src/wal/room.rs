@@ -18,10 +18,10 @@ pub(super) const RESERVED_SEGMENT: u64 = 1 << 20;
 /// What the next snapshot needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needed {
-    /// Bytes, at most.
+    /// How many bytes must be free for it.
     pub bytes: u64,
-    /// Whether the last one failed, and none is being written.
-    pub failed: bool,
+    /// Whether these may be more than will be needed, since one is being written now.
+    pub at_most: bool,
 }
 
 /// Asks what the next snapshot needs.
@@ -60,16 +60,10 @@ impl Reserve {
     }
 
     /// The same for what removes keys: it must leave the next snapshot its room, as removing may also be
-    /// of keys that are not there, which makes no room. If one has failed, and there is too little for
-    /// the next anyway, to remove keys is the only way out; then it leaves some for who removes all of them.
+    /// of keys that are not there, which makes no room. If there is too little for that anyway, to remove
+    /// keys is the only way out; then it may take a little at a time, and leaves some for who removes all of them.
     pub(super) fn check_removal(&self, fs: &dyn Fs, dir: &Path, takes: u64) -> io::Result<()> {
-        let kept = |free, needed: Needed| {
-            if needed.failed && free < needed.bytes {
-                4 * RESERVED_SEGMENT
-            } else {
-                needed.bytes
-            }
-        };
+        let kept = |free, needed| left_by_removal(takes, free, needed);
         self.check_free(fs, dir, takes, kept)
     }
 
@@ -97,5 +91,43 @@ impl Reserve {
              the snapshot that will make room"
         );
         Err(io::Error::new(io::ErrorKind::StorageFull, why))
+    }
+}
+
+/// How much of what is `free` must stay so if what removes keys takes so many bytes.
+fn left_by_removal(takes: u64, free: u64, needed: Needed) -> u64 {
+    let lacks_room = free < needed.bytes && !needed.at_most;
+    if lacks_room && takes <= RESERVED_SEGMENT {
+        4 * RESERVED_SEGMENT
+    } else {
+        needed.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_removes_keys_takes_of_a_snapshot_s_room_only_where_that_is_too_little_and_then_a_little()
+     {
+        const MIB: u64 = 1 << 20;
+        let needed = |at_most| Needed {
+            bytes: 30 * MIB,
+            at_most,
+        };
+        // What it takes and what is free, in MiB; whether a snapshot is being written; what must be left.
+        for (takes, free, writing, left) in [
+            (1, 40, false, 30),
+            (8, 40, false, 30),
+            (1, 30, false, 30),
+            (1, 29, false, 4),
+            (2, 29, false, 30),
+            (1, 29, true, 30),
+            (0, 3, false, 4),
+        ] {
+            let is_left = left_by_removal(takes * MIB, free * MIB, needed(writing));
+            assert_eq!(is_left, left * MIB, "{takes} of {free}");
+        }
     }
 }

@@ -152,7 +152,7 @@ pub struct LogWriter {
     last_sync: Instant,
     /// Whether the segment ends in a close frame.
     closed: bool,
-    /// Whether the segment was made of the room that is kept for the next snapshot, or may have been.
+    /// Whether the segment was made of the room that is kept for the next snapshot, or may have been by the process before.
     of_reserve: bool,
     trouble: Option<Trouble>,
     buffer: Vec<u8>,
@@ -189,6 +189,10 @@ impl LogWriter {
         status
             .active
             .store(end.segment.header.base.0, Ordering::Release);
+        // A shorter one was made of the reserve, unless whoever starts the server has asked for longer
+        // ones since: then there most likely is room, and that is asked once. (Not of every segment: the first
+        // of a small disk may be all that it has room for.)
+        let of_reserve = end.segment.header.capacity < maker.capacity;
         Self {
             status: Arc::new(status),
             synced: end.segment.position,
@@ -205,8 +209,7 @@ impl LogWriter {
             retry_after: options.retry_after,
             last_sync: Instant::now(),
             closed: end.closed,
-            // Nothing says what the last process made it of, so room is asked for once.
-            of_reserve: true,
+            of_reserve,
             trouble: None,
             buffer: Vec::new(),
             _lock: lock,
