@@ -7,7 +7,7 @@ use crate::command::{ReadFn, Reply};
 use crate::wal::frame;
 
 /// What a step costs beside its operation's bytes, in the account of what waits for the log.
-pub(super) const STEP_COST: usize = 64;
+const STEP_COST: usize = 64;
 
 /// What a read counts for, beside its arguments: its reply keeps a value of unknown size in memory
 /// for as long as the client does not take it, even if the key is gone by then.
