@@ -117,7 +117,14 @@ fn try_valkey(program: &Path) -> Option<(SocketAddr, Valkey)> {
         child: child.unwrap_or_else(|e| panic!("{program:?} does not start: {e}")),
         _folder: folder,
     };
-    let listens = || RespClient::try_connect(addr).is_ok();
+    // Who took the port listens, too, and may end at any moment.
+    let own = format!("process_id:{}\r\n", valkey.child.id());
+    let listens = || {
+        RespClient::try_connect(addr).is_ok_and(|mut client| {
+            let info = client.command(&[b"INFO".to_vec(), b"server".to_vec()]);
+            matches!(info, Value::Bulk(info) if String::from_utf8_lossy(&info).contains(&own))
+        })
+    };
     let mut ended = || valkey.child.try_wait().is_ok_and(|ended| ended.is_some());
     let up = eventually(|| ended() || listens()) && !ended();
     up.then_some((addr, valkey))
