@@ -8,8 +8,12 @@
 //!
 //! That makes fewer and larger groups, and keeps the log's thread from waking in the midst of the
 //! workers' work: on two cores it takes one of them from a worker or from whoever sends.
+//!
+//! It also shows whether there is anything else to do. Where there is not, the next batches may be
+//! committed by the task that submits them, on its own thread ([`Quiet`]).
 
-use std::sync::Weak;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -24,11 +28,45 @@ const ENOUGH: usize = 256;
 /// A group gathers no longer than this while there is something else to do.
 const AT_MOST: Duration = Duration::from_millis(1);
 
+/// There is nothing else to do where the looks for a group of so few take no longer than this, in which
+/// two or three requests could be answered.
+const FEW: usize = 2;
+const SOON: Duration = Duration::from_micros(30);
+
+/// So many batches are committed on their own threads before it is looked again whether there is
+/// something else to do there.
+const BETWEEN_LOOKS: u32 = 16;
+
+/// How many batches may still be committed by the tasks that submit them. Their thread's other
+/// tasks must go on elsewhere meanwhile, which costs more than it spares where there are any that are ready.
+#[derive(Debug)]
+pub(super) struct Quiet(AtomicU32);
+
+impl Quiet {
+    /// Nothing is known of what else there is to do: as if it were nothing.
+    pub(super) fn new() -> Self {
+        Self(AtomicU32::new(BETWEEN_LOOKS))
+    }
+
+    /// Whether this one may be. Two who ask at once may both be counted as one.
+    pub(super) fn take(&self) -> bool {
+        let left = self.0.load(Ordering::Relaxed);
+        self.0.store(left.saturating_sub(1), Ordering::Relaxed);
+        left > 0
+    }
+
+    fn is(&self, quiet: bool) {
+        let left = if quiet { BETWEEN_LOOKS } else { 0 };
+        self.0.store(left, Ordering::Relaxed);
+    }
+}
+
 /// Completes one group after the other, whenever `begun` says that one has begun, until the
 /// engine is gone.
 pub(super) async fn complete_groups(
     mut begun: mpsc::Receiver<()>,
     submitter: Weak<Submitter<Ticket>>,
+    quiet: Arc<Quiet>,
 ) {
     while begun.recv().await.is_some() {
         let began = Instant::now();
@@ -44,6 +82,7 @@ pub(super) async fn complete_groups(
             let (gathered, operations) = submitter.gathered();
             let enough = operations >= ENOUGH || began.elapsed() >= AT_MOST;
             if gathered == known || enough {
+                quiet.is(gathered <= FEW && began.elapsed() < SOON);
                 break;
             }
             known = gathered;
@@ -52,5 +91,23 @@ pub(super) async fn complete_groups(
             Some(submitter) => submitter.complete(),
             None => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn now_and_then_it_is_looked_again_whether_all_is_quiet() {
+        let quiet = Quiet::new();
+        let granted = || (0..100).take_while(|_| quiet.take()).count() as u32;
+        assert_eq!(granted(), BETWEEN_LOOKS);
+        assert_eq!(granted(), 0);
+        quiet.is(true);
+        assert_eq!(granted(), BETWEEN_LOOKS);
+        quiet.is(true);
+        quiet.is(false);
+        assert_eq!(granted(), 0);
     }
 }

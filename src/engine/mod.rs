@@ -43,7 +43,7 @@ use crate::wal::recovery::{self, Progress, RecoveryError, Report};
 use crate::wal::{LogOptions, SyncPolicy};
 use applying::{State, apply_groups};
 use compaction::Compaction;
-use gather::complete_groups;
+use gather::{Quiet, complete_groups};
 use replay::Replayer;
 use room::SnapshotRoom;
 use steps::Steps;
@@ -107,8 +107,10 @@ enum Writes {
         room: Arc<Semaphore>,
         /// Groups that the log's thread delivered and the applier has not finished.
         unapplied: Arc<AtomicUsize>,
-        /// Whether a batch that finds the log idle is committed on its own thread.
+        /// Whether batches that find the log idle are committed on their own threads at all.
         commit_here: bool,
+        /// Whether the next one may be.
+        quiet: Arc<Quiet>,
         compaction: Box<Compaction>,
     },
     /// `-persist false`: applied at once.
@@ -207,7 +209,13 @@ impl Engine {
         let applier = tokio::spawn(applier);
         let submitter = Arc::new(submitter);
         let (group_begun, groups_begun) = mpsc::channel(1);
-        tokio::spawn(complete_groups(groups_begun, Arc::downgrade(&submitter)));
+        let quiet = Arc::new(Quiet::new());
+        let to_complete = Arc::downgrade(&submitter);
+        tokio::spawn(complete_groups(
+            groups_begun,
+            to_complete,
+            Arc::clone(&quiet),
+        ));
         let flavor = Handle::current().runtime_flavor();
         // Without a sync to wait for, or a thread to spare, there is nothing to gain.
         let commit_here =
@@ -218,6 +226,7 @@ impl Engine {
             room: Arc::new(Semaphore::new(MAX_WAITING_BYTES)),
             unapplied,
             commit_here,
+            quiet,
             compaction: Box::new(compaction),
         };
         // Whoever loads twice has two logs: the first stays.
@@ -342,6 +351,7 @@ impl Engine {
             submitter,
             unapplied,
             commit_here: true,
+            quiet,
             ..
         }) = self.writes.get()
         else {
@@ -349,7 +359,7 @@ impl Engine {
         };
         // The applier's last change to the store happens before this reads its zero.
         let all_applied = || unapplied.load(Ordering::Acquire) == 0;
-        if !submitter.is_idle() || !all_applied() {
+        if !submitter.is_idle() || !all_applied() || !quiet.take() {
             return Err(batch);
         }
         tokio::task::block_in_place(|| {
