@@ -131,7 +131,16 @@ impl Metrics {
 
     /// Adds to a counter.
     pub fn add(&self, counter: Counter, by: u64) {
-        self.with_shard(|shard| shard.add(counter, by));
+        self.add_all([(counter, by)]);
+    }
+
+    /// Adds to several counters.
+    pub fn add_all<const N: usize>(&self, counted: [(Counter, u64); N]) {
+        self.with_shard(|shard| {
+            for (counter, by) in counted {
+                shard.add(counter, by);
+            }
+        });
     }
 
     /// A command was carried out.

@@ -43,7 +43,7 @@ pub use spec::{
     ClientCommand, CommandCommand, ConfigCommand, Flags, Group, Keys, LatencyCommand, Run,
     ServerCommand, SlowLogCommand, Spec,
 };
-pub use table::{COMMANDS, find, help, lookup};
+pub use table::{COMMANDS, check, find, help, lookup};
 pub use view::View;
 
 use crate::protocol::{self, ErrorReply};

@@ -63,7 +63,16 @@ fn search(name: &[u8]) -> Option<&'static Spec> {
 /// has been checked.
 pub fn find(request: &[&[u8]], dialect: Dialect) -> Result<&'static Spec, ErrorReply> {
     let name = request.first().copied().unwrap_or_default();
-    let Some(mut spec) = lookup(name) else {
+    check(lookup(name), request, dialect)
+}
+
+/// The same, where `named` is what was found by the name, if there is such a command.
+pub fn check(
+    named: Option<&'static Spec>,
+    request: &[&[u8]],
+    dialect: Dialect,
+) -> Result<&'static Spec, ErrorReply> {
+    let Some(mut spec) = named else {
         return Err(unknown(request));
     };
     if !spec.subcommands.is_empty()

@@ -3,7 +3,7 @@
 //! A request ends with `\n` or `\r\n` and its reply ends the same way. Fields are split at runs of
 //! spaces and tabs; there is no quoting; blank lines are skipped. Fields are bytes, not text.
 
-use super::{Absence, Dialect, ErrorReply, Output, ProtocolError, Reply, Request, double};
+use super::{Absence, Args, Dialect, ErrorReply, Output, ProtocolError, Reply, double};
 
 /// The longest line, in bytes, its line break not counted.
 pub const MAX_LINE_LEN: usize = 1 << 20;
@@ -19,12 +19,14 @@ pub struct LineDecoder {
 }
 
 impl LineDecoder {
-    /// The first line of `bytes` (with no field, if it is blank) and its length with its line
-    /// break; `None` while there is no line break.
+    /// Finds the fields of the first line of `bytes` (none, if it is blank), how it is to be answered
+    /// and its length with its line break; `None` while there is no line break. What `args` hold
+    /// before is lost.
     pub fn decode<'a>(
         &mut self,
         bytes: &'a [u8],
-    ) -> Result<Option<(Request<'a>, usize)>, ProtocolError> {
+        args: &mut Args<'a>,
+    ) -> Result<Option<(Dialect, usize)>, ProtocolError> {
         let unseen = bytes.get(self.searched..).unwrap_or_default();
         let Some(at) = memchr::memchr(b'\n', unseen) else {
             // One byte more may be the `\r` of the line break.
@@ -45,8 +47,9 @@ impl LineDecoder {
             return Err(ProtocolError::LineTooLong);
         }
         let fields = line.split(|byte| matches!(byte, b' ' | b'\t'));
-        let args = fields.filter(|field| !field.is_empty()).collect();
-        Ok(Some((Request { args, dialect }, len + 1)))
+        args.clear();
+        args.extend(fields.filter(|field| !field.is_empty()));
+        Ok(Some((dialect, len + 1)))
     }
 }
 

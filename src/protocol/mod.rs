@@ -195,10 +195,24 @@ impl Decoder {
         &mut self,
         bytes: &'a [u8],
     ) -> Result<(Option<Request<'a>>, usize), ProtocolError> {
+        let mut args = Args::new();
+        let (dialect, taken) = self.decode_into(bytes, &mut args)?;
+        let request = dialect.map(|dialect| Request { args, dialect });
+        Ok((request, taken))
+    }
+
+    /// The same, for whoever has a place for the arguments: what that holds before is lost, and
+    /// where there is no request, it means nothing afterwards. To move them costs as much as to
+    /// find them.
+    pub fn decode_into<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        args: &mut Args<'a>,
+    ) -> Result<(Option<Dialect>, usize), ProtocolError> {
         if let Some(error) = self.failed {
             return Err(error);
         }
-        let found = self.find(bytes);
+        let found = self.find(bytes, args);
         self.failed = found.as_ref().err().copied();
         found
     }
@@ -211,26 +225,29 @@ impl Decoder {
         self.failed = None;
     }
 
-    fn find<'a>(&mut self, bytes: &'a [u8]) -> Result<(Option<Request<'a>>, usize), ProtocolError> {
+    fn find<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        args: &mut Args<'a>,
+    ) -> Result<(Option<Dialect>, usize), ProtocolError> {
         let mut skipped = 0;
         loop {
             let rest = bytes.get(skipped..).unwrap_or_default();
             let found = match rest.first() {
                 None => return Ok((None, skipped)),
                 Some(b'*') => {
-                    let found = self.resp.decode(rest).map_err(ProtocolError::Resp)?;
-                    let dialect = Dialect::from(self.version);
-                    found.map(|(args, taken)| (Request { args, dialect }, taken))
+                    let found = self.resp.decode(rest, args).map_err(ProtocolError::Resp)?;
+                    found.map(|taken| (Dialect::from(self.version), taken))
                 }
-                Some(_) => self.line.decode(rest)?,
+                Some(_) => self.line.decode(rest, args)?,
             };
-            let Some((request, taken)) = found else {
+            let Some((dialect, taken)) = found else {
                 return Ok((None, skipped));
             };
             skipped += taken;
             // A blank line and an array without elements ask for nothing.
-            if !request.args.is_empty() {
-                return Ok((Some(request), skipped));
+            if !args.is_empty() {
+                return Ok((Some(dialect), skipped));
             }
         }
     }

@@ -250,7 +250,9 @@ impl<V: AsRef<[u8]>> Output<V> {
         if !self.is_empty() {
             return None;
         }
-        self.large = VecDeque::new();
+        if self.large.capacity() > 0 {
+            self.large = VecDeque::new();
+        }
         self.written = 0;
         Some(std::mem::take(&mut self.bytes))
     }

@@ -15,25 +15,27 @@ use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::Shared;
 use super::clients::{self, Connected};
 use super::session::{End, Session, Taken, Wait};
-use super::stretch::{Stretch, Then};
+use super::stretch::{Found, Stretch, Then};
 use crate::command::{Reply, error};
 use crate::metrics::Counter;
-use crate::protocol::{self, ErrorReply, Request};
+use crate::protocol::{self, ErrorReply};
 
 /// Bytes read at once.
 const READ_LEN: usize = 64 << 10;
+/// A client whose requests take so many bytes at a time lets others have their turn.
+const TURN: usize = READ_LEN / 2;
 /// The room that is made for a request that is known to be longer than what was read of it: this
 /// much at first, then as much again as has arrived.
 const ROOM: usize = 1 << 20;
@@ -60,6 +62,8 @@ thread_local! {
 enum Next {
     /// Reads on.
     Read,
+    /// The same, once others had their turn.
+    Yield,
     /// Writes out what it has, and goes on with what is already there.
     GoOn,
     /// The same, but not before a pause is over.
@@ -98,16 +102,23 @@ impl Connection {
     pub(super) async fn serve(&mut self, stop: &CancellationToken) -> io::Result<()> {
         // Cancelled when the server stops, too.
         let ended = self.connected.client.kill.clone();
-        let mut ending = pin!(ended.cancelled());
+        let cancelled = pin!(ended.cancelled());
+        let mut ending = Ending {
+            token: &ended,
+            cancelled,
+            told: None,
+        };
         for round in 1_u64.. {
             // While there is always something to read, the wait below never gets to `ending`.
             if round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) && ended.is_cancelled() {
                 break;
             }
-            let (next, _) = tokio::select! {
-                biased;
-                read = self.read() => read?,
-                () = &mut ending => break,
+            let next = poll_fn(|cx| match self.poll_rounds(cx) {
+                Poll::Ready(next) => Poll::Ready(next.map(Some)),
+                Poll::Pending => ending.poll(cx).map(|()| Ok(None)),
+            });
+            let Some(next) = next.await? else {
+                break;
             };
             let settled = tokio::select! {
                 biased;
@@ -167,6 +178,10 @@ impl Connection {
             self.flush().await?;
             next = match next {
                 Next::Read => return Ok(None),
+                Next::Yield => {
+                    tokio::task::yield_now().await;
+                    return Ok(None);
+                }
                 Next::GoOn => self.interpret_rest(),
                 Next::Pause => {
                     let shared = Arc::clone(&self.session.shared);
@@ -232,29 +247,33 @@ impl Connection {
         }
     }
 
-    /// Waits for bytes and carries out what they complete. Says how many they were. A client that
-    /// has closed its side gets its connection closed: all its replies are written by then.
+    /// Waits for bytes and carries out what they complete; says how many they were.
     async fn read(&mut self) -> io::Result<(Next, usize)> {
-        poll_fn(|cx| match self.poll_read(cx) {
-            // A monitor has something to be shown although it asks nothing.
-            Poll::Pending if self.session.poll_shown(cx) => Poll::Ready(Ok((Next::Read, 0))),
-            read => read,
-        })
-        .await
+        poll_fn(|cx| self.poll_read(cx)).await
     }
 
-    fn count(&self, times: Counter, bytes: Counter, len: usize) {
-        let (metrics, activity) = (
-            &self.session.shared.console.metrics,
-            &self.connected.client.activity,
-        );
-        metrics.add(times, 1);
-        metrics.add(bytes, len as u64);
-        let own = match bytes {
-            Counter::InputBytes => &activity.input,
-            _ => &activity.output,
-        };
-        clients::add(own, len as u64);
+    /// Reads, carries out and answers, for as long as there is something to read, nothing has to
+    /// wait for the log, and the client takes its replies: almost always. The rest is for
+    /// [`settle`](Self::settle). A client that has closed its side gets its connection closed: all
+    /// its replies are written by then.
+    fn poll_rounds(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
+        let mut taken = 0;
+        while taken < TURN {
+            let (next, len) = match self.poll_read(cx)? {
+                Poll::Ready(read) => read,
+                // A monitor has something to be shown although it asks nothing.
+                Poll::Pending if self.session.poll_shown(cx) => (Next::Read, 0),
+                Poll::Pending => return Poll::Pending,
+            };
+            let settled = matches!(next, Next::Read)
+                && self.session.batch.is_empty()
+                && self.poll_flush(cx)?.is_ready();
+            if !settled {
+                return Poll::Ready(Ok(next));
+            }
+            taken += len;
+        }
+        Poll::Ready(Ok(Next::Yield))
     }
 
     /// Reads once, interprets what was read, and keeps what is left over.
@@ -271,7 +290,7 @@ impl Connection {
             if bytes.is_empty() {
                 return Poll::Ready(Ok((Next::End(End::Close), 0)));
             }
-            self.count(Counter::Reads, Counter::InputBytes, bytes.len());
+            self.count_read(bytes.len());
             let next = if self.rest.is_empty() {
                 let (taken, next) = self.interpret(bytes);
                 self.rest
@@ -296,7 +315,7 @@ impl Connection {
         Poll::Ready(match ready!(poll_read_buf(stream, cx, &mut self.rest)) {
             Ok(0) => Ok((Next::End(End::Close), 0)),
             Ok(len) => {
-                self.count(Counter::Reads, Counter::InputBytes, len);
+                self.count_read(len);
                 Ok((self.interpret_rest(), len))
             }
             Err(error) => Err(error),
@@ -328,8 +347,8 @@ impl Connection {
             stretch.decode(&mut self.session.decoder, rest);
             self.session.prepare(&stretch);
             let before = self.session.decoder.reads_as();
-            for (request, len) in &stretch.requests {
-                let (took, next) = self.take(request, *len);
+            for request in &stretch.requests {
+                let (took, next) = self.take(request);
                 taken += took;
                 if let Some(next) = next {
                     self.session.decoder.start_over();
@@ -354,13 +373,14 @@ impl Connection {
         }
     }
 
-    /// Carries out a request of so many bytes, or adds it to the batch. Says how many of its bytes
-    /// are done with, and what must be done before the next request, if anything.
-    fn take(&mut self, request: &Request<'_>, len: usize) -> (usize, Option<Next>) {
+    /// Carries out a request, or adds it to the batch. Says how many of its bytes are done with, and
+    /// what must be done before the next request, if anything.
+    fn take(&mut self, request: &Found<'_>) -> (usize, Option<Next>) {
         if self.session.out.len() >= WRITE_AT || self.session.batch.cost() >= SUBMIT_AT {
             return (0, Some(Next::GoOn));
         }
-        match self.session.take(&request.args, request.dialect) {
+        let len = request.len;
+        match self.session.take(request) {
             Taken::Done => (len, None),
             Taken::NotYet => (0, Some(Next::GoOn)),
             Taken::Paused => (0, Some(Next::Pause)),
@@ -388,22 +408,25 @@ impl Connection {
         Ok(())
     }
 
+    /// Writes all replies.
     async fn flush(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.session.out.is_empty() {
-            let out = &mut self.session.out;
-            let written = poll_fn(|cx| {
-                let stream = Pin::new(&mut self.stream);
-                // Almost always it is one, which costs less when the system is told so.
-                match out.one_piece() {
-                    Some(piece) => stream.poll_write(cx, piece),
-                    None => stream.poll_write_vectored(cx, &out.io_slices()),
-                }
-            });
-            match written.await? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
+            let out = &self.session.out;
+            let stream = Pin::new(&mut self.stream);
+            // Almost always it is one, which costs less when the system is told so.
+            let written = match out.one_piece() {
+                Some(piece) => stream.poll_write(cx, piece),
+                None => stream.poll_write_vectored(cx, &out.io_slices()),
+            };
+            match ready!(written)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => {
                     self.session.out.advance(written);
-                    self.count(Counter::Writes, Counter::OutputBytes, written);
+                    self.count_write(written);
                 }
             }
         }
@@ -412,12 +435,47 @@ impl Connection {
         {
             WRITE_BUFFER.with_borrow_mut(|spare| *spare = buffer);
         }
-        Ok(())
+        Poll::Ready(Ok(()))
+    }
+
+    fn count_read(&self, len: usize) {
+        let counted = [(Counter::Reads, 1), (Counter::InputBytes, len as u64)];
+        self.session.shared.console.metrics.add_all(counted);
+        clients::add(&self.connected.client.activity.input, len as u64);
+    }
+
+    fn count_write(&self, len: usize) {
+        let counted = [(Counter::Writes, 1), (Counter::OutputBytes, len as u64)];
+        self.session.shared.console.metrics.add_all(counted);
+        clients::add(&self.connected.client.activity.output, len as u64);
     }
 
     /// Lends the replies a buffer, if they have none.
     fn lend_buffer(&mut self) {
         WRITE_BUFFER.with_borrow_mut(|buffer| self.session.out.lend(buffer));
+    }
+}
+
+/// Whether a connection is ended, for a task that waits for something else, too, and so asks often:
+/// to look costs much less than to poll the future, which has to be done once for each waker.
+struct Ending<'a, 't> {
+    token: &'t CancellationToken,
+    cancelled: Pin<&'a mut WaitForCancellationFuture<'t>>,
+    /// Who is woken when it is ended.
+    told: Option<Waker>,
+}
+
+impl Ending<'_, '_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = cx.waker();
+        if self.told.as_ref().is_some_and(|told| told.will_wake(waker)) {
+            return match self.token.is_cancelled() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            };
+        }
+        self.told = Some(waker.clone());
+        self.cancelled.as_mut().poll(cx)
     }
 }
 

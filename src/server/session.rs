@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::Shared;
 use super::clients::Client;
 use super::commands::{Answer, Feed, Later, Pending};
-use super::stretch::Stretch;
+use super::stretch::{Found, Stretch};
 use super::transaction::{Queue, Queued};
 use crate::command::{self, ClientCommand, Command, Reply, ServerCommand, Spec, Watch};
 use crate::engine::{Applied, Batch, Stopped};
@@ -96,6 +96,8 @@ pub(super) struct Session {
     pub(super) monitor: Option<Feed>,
     /// When what is being carried out began.
     pub(super) lap_began: Instant,
+    /// The command asked for last, and its number.
+    pub(super) asked: Option<(&'static Spec, usize)>,
 }
 
 impl Session {
@@ -113,6 +115,7 @@ impl Session {
             watch: None,
             monitor: None,
             lap_began: Instant::now(),
+            asked: None,
             shared,
         };
         session.trust(!session.shared.settings.needs_password());
@@ -149,13 +152,16 @@ impl Session {
     }
 
     /// Answers a request, or puts it into the batch: a write, and whatever comes behind one.
-    pub(super) fn take(&mut self, args: &[&[u8]], dialect: Dialect) -> Taken {
-        if args.first().is_some_and(|name| command::is_forged(name)) {
-            tracing::warn!("closing a connection that speaks HTTP: a page may have sent it here");
-            return Taken::End(End::Drop);
-        }
-        let spec = match self.admit(args, dialect) {
+    pub(super) fn take(&mut self, request: &Found<'_>) -> Taken {
+        let (args, dialect) = (&*request.args, request.dialect);
+        let spec = match self.admit(request) {
             Ok(spec) => spec,
+            Err(_) if args.first().is_some_and(|name| command::is_forged(name)) => {
+                tracing::warn!(
+                    "closing a connection that speaks HTTP: a page may have sent it here"
+                );
+                return Taken::End(End::Drop);
+            }
             Err(error) => {
                 self.count_refused(args, &error);
                 let dialect = self.heard(dialect);
@@ -211,8 +217,8 @@ impl Session {
     }
 
     /// The command, if it may be used by this client and now.
-    fn admit(&self, args: &[&[u8]], dialect: Dialect) -> Result<&'static Spec, ErrorReply> {
-        let spec = command::find(args, dialect)?;
+    fn admit(&self, request: &Found<'_>) -> Result<&'static Spec, ErrorReply> {
+        let spec = command::check(request.named, &request.args, request.dialect)?;
         if !self.may_ask() && !spec.flags.has(command::Flags::NO_AUTH) {
             return Err(command::error("NOAUTH Authentication required."));
         }

@@ -5,8 +5,8 @@
 
 use smallvec::SmallVec;
 
-use crate::command::{self, Flags};
-use crate::protocol::{Decoder, ProtocolError, Request};
+use crate::command::{self, Flags, Spec};
+use crate::protocol::{Args, Decoder, Dialect, ProtocolError};
 use crate::store::WARM_AT_ONCE;
 
 /// The most requests of a stretch.
@@ -15,9 +15,19 @@ const LONGEST: usize = WARM_AT_ONCE;
 /// Requests that were found and not carried out yet.
 #[derive(Debug)]
 pub(super) struct Stretch<'a> {
-    /// Each with the bytes it takes.
-    pub(super) requests: SmallVec<[(Request<'a>, usize); LONGEST]>,
+    pub(super) requests: SmallVec<[Found<'a>; LONGEST]>,
     pub(super) then: Then,
+}
+
+/// A request that was found.
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    pub(super) args: Args<'a>,
+    pub(super) dialect: Dialect,
+    /// How many bytes it takes.
+    pub(super) len: usize,
+    /// The command that its first word names, if there is one.
+    pub(super) named: Option<&'static Spec>,
 }
 
 /// What comes behind a stretch.
@@ -47,10 +57,18 @@ impl<'a> Stretch<'a> {
         self.then = Then::More;
         let mut at = 0;
         while self.then == Then::More && self.requests.len() < LONGEST {
-            match decoder.decode(bytes.get(at..).unwrap_or_default()) {
-                Ok((Some(request), len)) => {
-                    self.requests.push((request, len));
+            let rest = bytes.get(at..).unwrap_or_default();
+            let mut args = Args::new();
+            match decoder.decode_into(rest, &mut args) {
+                Ok((Some(dialect), len)) => {
                     at += len;
+                    let named = args.first().and_then(|name| command::lookup(name));
+                    self.requests.push(Found {
+                        args,
+                        dialect,
+                        len,
+                        named,
+                    });
                 }
                 Ok((None, skipped)) => self.then = Then::Incomplete(skipped),
                 Err(error) => self.then = Then::Broken(error),
@@ -61,8 +79,8 @@ impl<'a> Stretch<'a> {
     /// The keys that its reads ahead of the first write look at first.
     pub(super) fn keys(&self) -> SmallVec<[&'a [u8]; LONGEST]> {
         let mut keys = SmallVec::new();
-        for (request, _) in &self.requests {
-            let Some(spec) = request.args.first().and_then(|name| command::lookup(name)) else {
+        for request in &self.requests {
+            let Some(spec) = request.named else {
                 continue;
             };
             if spec.flags.has(Flags::WRITE) {
@@ -77,6 +95,6 @@ impl<'a> Stretch<'a> {
 
     /// How many bytes its requests take.
     pub(super) fn len(&self) -> usize {
-        self.requests.iter().map(|(_, len)| len).sum()
+        self.requests.iter().map(|request| request.len).sum()
     }
 }

@@ -47,8 +47,18 @@ impl ShardedMap {
 }
 
 /// Bernstein's hash: 5381, then times 33 plus each byte.
+///
+/// Four bytes at a time, since a multiplication that waits for the one before takes four times as
+/// long as one that does not.
 fn djb2(key: &[u8]) -> u64 {
-    key.iter().fold(5381, |hash: u64, &byte| {
+    const TIMES: [u64; 4] = [33 * 33 * 33, 33 * 33, 33, 1];
+    let (fours, rest) = key.as_chunks::<4>();
+    let hash = fours.iter().fold(5381, |hash: u64, four| {
+        let own = four.iter().zip(TIMES);
+        let own: u64 = own.map(|(byte, times)| u64::from(*byte) * times).sum();
+        hash.wrapping_mul(33 * TIMES[0]).wrapping_add(own)
+    });
+    rest.iter().fold(hash, |hash, &byte| {
         hash.wrapping_mul(33).wrapping_add(u64::from(byte))
     })
 }
@@ -175,6 +185,13 @@ mod tests {
         assert_eq!(djb2(b""), 5381);
         assert_eq!(djb2(b"a"), 5381 * 33 + 97);
         assert_eq!(djb2(b"hello"), 210_714_636_441);
+        let bytes: Vec<u8> = (0..=255).rev().collect();
+        for len in 0..=bytes.len() {
+            let one_by_one = bytes[..len].iter().fold(5381_u64, |hash, byte| {
+                hash.wrapping_mul(33).wrapping_add(u64::from(*byte))
+            });
+            assert_eq!(djb2(&bytes[..len]), one_by_one);
+        }
     }
 
     #[test]

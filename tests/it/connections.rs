@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::net::Shutdown;
 use std::time::Duration;
 
 use crate::support::client::{Client, assert_same_bytes};
 use crate::support::process::{Server, binary_with_open_files, eventually, segments, with_log};
+use crate::support::resp;
 
 const TOO_MANY: &str = "-ERR max number of clients reached\r";
 
@@ -72,6 +74,53 @@ fn write_own_and_shared_keys(mut client: Client, id: usize, rounds: usize) {
 fn shared_value(reply: &str) -> Option<(usize, usize)> {
     let (id, round) = reply.strip_prefix("+OK by-")?.split_once('-')?;
     Some((id.parse().ok()?, round.parse().ok()?))
+}
+
+#[test]
+fn clients_whose_pipelines_never_end_let_others_have_their_turn() {
+    // A turn of each comes to some 4,300 at most.
+    const AT_MOST: u64 = 10_000;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &["-threads", "1"]);
+    let requests = resp::encode(["GET", "key"]).repeat(5000);
+    let greedy = [server.connect(), server.connect()];
+    let mut other = server.connect();
+    let mut meanwhile: Vec<u64> = std::thread::scope(|scope| {
+        for client in &greedy {
+            let (mut sender, mut replies) = (client.sender(), client.sender());
+            let requests = &requests;
+            scope.spawn(move || while sender.write_all(requests).is_ok() {});
+            scope.spawn(move || std::io::copy(&mut replies, &mut std::io::sink()));
+        }
+        // By then the system lets more of them wait unread than one read takes.
+        assert!(eventually(|| commands_processed(&mut other) > 200_000));
+        let meanwhile = (0..31).map(|_| {
+            let before = commands_processed(&mut other);
+            commands_processed(&mut other) - before
+        });
+        let meanwhile = meanwhile.collect();
+        for client in &greedy {
+            client.sender().shutdown(Shutdown::Both).unwrap();
+        }
+        meanwhile
+    });
+    // The machine may let this test wait now and then, but not most of the time.
+    meanwhile.sort_unstable();
+    let median = meanwhile[meanwhile.len() / 2];
+    assert!(median <= AT_MOST, "{meanwhile:?}");
+    server.stop();
+}
+
+/// How many commands the server has carried out.
+fn commands_processed(client: &mut Client) -> u64 {
+    client.send(b"INFO stats\n");
+    let header = client.reply();
+    let lines: usize = header.strip_prefix("+OK ").unwrap().parse().unwrap();
+    let lines: Vec<String> = (0..lines).map(|_| client.reply()).collect();
+    let count = lines
+        .iter()
+        .find_map(|line| line.strip_prefix("total_commands_processed:"));
+    count.expect("INFO counts commands").parse().unwrap()
 }
 
 #[test]

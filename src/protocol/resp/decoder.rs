@@ -105,12 +105,18 @@ impl RespDecoder {
         self.wanted
     }
 
-    /// The elements of the request that `bytes` begin with, and its length; `None` while it is not
-    /// complete. No elements is a request too, and asks for nothing. Not to be called after an error.
-    pub fn decode<'a>(&mut self, bytes: &'a [u8]) -> Result<Option<(Args<'a>, usize)>, RespError> {
+    /// Finds the elements of the request that `bytes` begin with, and its length; `None` while it is
+    /// not complete. No elements is a request too, and asks for nothing. Not to be called after an error.
+    /// What `args` hold before is lost, and where no request is found, means nothing afterwards.
+    pub fn decode<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        args: &mut Args<'a>,
+    ) -> Result<Option<usize>, RespError> {
+        args.clear();
         let untouched = self.at == 0 && self.searched == 0;
-        if untouched && let Some(request) = short(bytes) {
-            return Ok(Some(request));
+        if untouched && let Some(taken) = short(bytes, args) {
+            return Ok(Some(taken));
         }
         if self.missing == 0 {
             match self.count(bytes)? {
@@ -127,10 +133,11 @@ impl RespDecoder {
             let (start, len) = (span.start as usize, span.len as usize);
             bytes.get(start..start + len).unwrap_or_default()
         };
-        let args = self.found.iter().map(element).collect();
+        args.clear();
+        args.extend(self.found.iter().map(element));
         let taken = self.at;
         self.start_over();
-        Ok(Some((args, taken)))
+        Ok(Some(taken))
     }
 
     /// See [`Decoder::start_over`](crate::protocol::Decoder::start_over).
@@ -263,22 +270,22 @@ const SHORT: usize = 999;
 // So whoever sends one need not be trusted.
 const _: () = assert!(FEW <= MAX_UNTRUSTED_ELEMENTS && SHORT <= MAX_UNTRUSTED_BULK_LEN);
 
-/// The request that `bytes` begin with, if it is whole and short: of at most [`FEW`] elements of at most
-/// [`SHORT`] bytes each. Almost all are, and to find them takes a third of the time that way. What is
-/// anything else, or not a request, is for the other way to tell.
-fn short(bytes: &[u8]) -> Option<(Args<'_>, usize)> {
+/// Appends the elements of the request that `bytes` begin with, and tells its length, if it is whole and
+/// short: of at most [`FEW`] elements of at most [`SHORT`] bytes each. Almost all are, and to find them
+/// takes a third of the time that way. What is anything else, or not a request, is for the other way
+/// to tell.
+fn short<'a>(bytes: &'a [u8], args: &mut Args<'a>) -> Option<usize> {
     let (count, mut rest) = short_header(bytes, b'*')?;
     if count > FEW {
         return None;
     }
-    let mut args = Args::new();
     for _ in 0..count {
         let (len, behind) = short_header(rest, b'$')?;
         let (element, behind) = behind.split_at_checked(len)?;
         rest = behind.strip_prefix(LINE_BREAK)?;
         args.push(element);
     }
-    Some((args, bytes.len() - rest.len()))
+    Some(bytes.len() - rest.len())
 }
 
 /// A count or a length of up to three digits, and what is behind its line.
@@ -355,6 +362,15 @@ mod tests {
     use crate::protocol::tests::{decode_pieces, decode_split};
     use crate::protocol::{Decoder, ProtocolError};
 
+    type Found<'a> = Result<Option<(Args<'a>, usize)>, RespError>;
+
+    /// Decodes as a connection does whose last request was another.
+    fn decode<'a>(decoder: &mut RespDecoder, bytes: &'a [u8]) -> Found<'a> {
+        let mut args = Args::from_slice(&[b"left", b"over"]);
+        let taken = decoder.decode(bytes, &mut args)?;
+        Ok(taken.map(|taken| (args, taken)))
+    }
+
     /// The error that a client would see without `ERR Protocol error: `, or that there is none.
     fn error_of(bytes: &[u8], trusted: bool) -> String {
         let mut decoder = Decoder::default();
@@ -381,7 +397,9 @@ mod tests {
             let request = [head.as_bytes(), element, LINE_BREAK].concat();
             // With as many bytes of the next one that a wrong length would not show.
             let bytes = [&*request, &*line_breaks].concat();
-            let (args, taken) = RespDecoder::default().decode(&bytes).unwrap().unwrap();
+            let (args, taken) = decode(&mut RespDecoder::default(), &bytes)
+                .unwrap()
+                .unwrap();
             assert_eq!(
                 (args.as_slice(), taken),
                 (&[b"GET", element][..], request.len())
@@ -528,7 +546,7 @@ mod tests {
             bytes[..first.len()].copy_from_slice(first);
             bytes[second_at..second_at + second.len()].copy_from_slice(&second);
             bytes[whole - 2..].copy_from_slice(b"\r\n");
-            let decoded = RespDecoder::default().decode(&bytes);
+            let decoded = decode(&mut RespDecoder::default(), &bytes);
             if len > most {
                 assert_eq!(decoded, Err(RespError::RequestTooLong));
                 continue;
@@ -544,9 +562,9 @@ mod tests {
         let mut bytes = format!("*{MAX_ELEMENTS}\r\n").into_bytes();
         bytes.extend(b"$0\r\n\r\n".repeat(MAX_ELEMENTS));
         let mut decoder = RespDecoder::default();
-        let half = decoder.decode(&bytes[..bytes.len() / 2]).unwrap();
+        let half = decode(&mut decoder, &bytes[..bytes.len() / 2]).unwrap();
         assert_eq!(half, None);
-        let (args, taken) = decoder.decode(&bytes).unwrap().unwrap();
+        let (args, taken) = decode(&mut decoder, &bytes).unwrap().unwrap();
         assert_eq!((args.len(), taken), (MAX_ELEMENTS, bytes.len()));
         assert!(!decoder.found.spilled(), "memory is given back");
     }
@@ -555,10 +573,10 @@ mod tests {
     fn elements_that_have_not_arrived_take_no_memory() {
         let mut decoder = RespDecoder::default();
         let mut bytes = format!("*{MAX_ELEMENTS}\r\n").into_bytes();
-        assert_eq!(decoder.decode(&bytes), Ok(None));
+        assert_eq!(decode(&mut decoder, &bytes), Ok(None));
         assert!(!decoder.found.spilled());
         bytes.extend(b"$0\r\n\r\n".repeat(100));
-        assert_eq!(decoder.decode(&bytes), Ok(None));
+        assert_eq!(decode(&mut decoder, &bytes), Ok(None));
         assert_eq!(decoder.found.len(), 100);
         assert!(decoder.found.capacity() <= 200);
     }
@@ -572,19 +590,19 @@ mod tests {
         let whole = [&bytes[..], &value, b"\r\n"].concat();
         for at in 1..whole.len() {
             let mut decoder = RespDecoder::default();
-            assert_eq!(decoder.decode(&whole[..at]), Ok(None));
+            assert_eq!(decode(&mut decoder, &whole[..at]), Ok(None));
             let expected = understood.iter().rfind(|end| **end <= at);
             assert_eq!(decoder.at, *expected.unwrap_or(&0), "split at {at}");
             let mut spoilt = whole.clone();
             spoilt[..decoder.at].fill(b'\r');
-            let (args, taken) = decoder.decode(&spoilt).unwrap().unwrap();
+            let (args, taken) = decode(&mut decoder, &spoilt).unwrap().unwrap();
             assert_eq!((args.len(), args[2], taken), (3, &value[..], whole.len()));
         }
         let mut decoder = RespDecoder::default();
         let mut endless = b"*".repeat(60_000);
-        assert_eq!(decoder.decode(&endless), Ok(None));
+        assert_eq!(decode(&mut decoder, &endless), Ok(None));
         endless.fill(b'\r');
-        assert_eq!(decoder.decode(&endless), Ok(None));
+        assert_eq!(decode(&mut decoder, &endless), Ok(None));
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Session {
         reply: &Reply,
     ) -> Call {
         let mut call = Call {
-            command: catalogue::number_of(spec),
+            command: self.number_of(spec),
             ..Call::default()
         };
         if let Reply::Error(error) = reply {
@@ -230,8 +230,18 @@ impl Session {
     }
 
     /// This is what the client has asked for last.
-    pub(in crate::server) fn note_asked(&self, spec: &'static Spec) {
-        self.client.activity.asked(catalogue::number_of(spec));
+    pub(in crate::server) fn note_asked(&mut self, spec: &'static Spec) {
+        let number = self.number_of(spec);
+        self.asked = Some((spec, number));
+        self.client.activity.asked(number);
+    }
+
+    /// The number of a command. That of the last is known: most clients ask for the same again.
+    fn number_of(&self, spec: &'static Spec) -> usize {
+        match self.asked {
+            Some((last, number)) if std::ptr::eq(last, spec) => number,
+            _ => catalogue::number_of(spec),
+        }
     }
 
     /// Shows monitors a request that was taken.
