@@ -300,8 +300,9 @@ impl Session {
         };
         match self.run(run, args) {
             Answer::Reply(reply) => {
-                // fred asks for RESP on a line, and wants to be answered in it.
-                let heard = if run == ServerCommand::Hello && !args.is_empty() {
+                let versions = run == ServerCommand::Hello && !args.is_empty();
+                let heard = if versions && heard != Dialect::Silent {
+                    // fred asks for RESP on a line, and wants to be answered in it.
                     self.decoder.version().into()
                 } else if run == ServerCommand::Client(ClientCommand::Reply) && reply == Reply::Ok {
                     // ON is answered even where the reply to it was to be left out.
