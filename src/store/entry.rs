@@ -76,11 +76,6 @@ impl Entry {
         bytes.len() + usize::from(bytes.last().copied().unwrap_or_default())
     }
 
-    /// Looks at the end of the allocation at which the key lies.
-    pub(super) fn touch_key(&self) -> usize {
-        usize::from(self.bytes.first().copied().unwrap_or_default())
-    }
-
     /// Changes the value where it lies, if nobody else holds this entry; says whether it could.
     pub(super) fn change_in_place(&mut self, change: &mut dyn FnMut(&mut [u8])) -> bool {
         let at = self.bytes.len() - self.value().len();

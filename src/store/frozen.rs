@@ -7,8 +7,7 @@
 use std::hint::black_box;
 use std::ptr;
 
-use hashbrown::HashTable;
-
+use super::buckets::Buckets;
 use super::entry::Entry;
 
 /// The keys of one table that were changed since it was frozen, and what they were before. A key is
@@ -16,22 +15,16 @@ use super::entry::Entry;
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     /// Entries that the table held.
-    there: HashTable<Entry>,
+    there: Buckets,
     /// Entries whose keys it did not hold: the first that each got. They share what the table holds
     /// by now, so that a new key takes no more than a pointer here.
-    absent: HashTable<Entry>,
+    absent: Buckets,
 }
 
 impl Changes {
     /// A key, whose hash is `hash`, is about to be changed, or was just now: `before` is the
     /// entry it had. If it had none, `now` is the one that it gets. Only the first note of a key counts.
-    pub(super) fn note(
-        &mut self,
-        hash: u64,
-        before: Option<&Entry>,
-        now: Option<&Entry>,
-        hasher: impl Fn(&[u8]) -> u64,
-    ) {
+    pub(super) fn note(&mut self, hash: u64, before: Option<&Entry>, now: Option<&Entry>) {
         let Some(entry) = before.or(now) else {
             return;
         };
@@ -42,22 +35,22 @@ impl Changes {
             Some(_) => &mut self.there,
             None => &mut self.absent,
         };
-        list.insert_unique(hash, entry.clone(), |other| hasher(other.key()));
+        list.insert_new(hash, entry.clone());
     }
 
     /// Whether it is noted what this key was.
     pub(super) fn has(&self, hash: u64, key: &[u8]) -> bool {
         let lists = [&self.there, &self.absent];
-        let noted = |list: &HashTable<Entry>| list.find(hash, |other| other.key() == key).is_some();
+        let noted = |list: &Buckets| list.find(hash, |other| other.key() == key).is_some();
         lists.into_iter().any(noted)
     }
 
     /// What the table held that holds `now` by now.
-    pub(super) fn undo(&self, now: &HashTable<Entry>, hasher: impl Fn(&[u8]) -> u64) -> Vec<Entry> {
+    pub(super) fn undo(&self, now: &Buckets, hasher: impl Fn(&[u8]) -> u64) -> Vec<Entry> {
         warm_all(now);
         let mut then = Vec::with_capacity(now.len() + self.there.len());
         // Where in the table the successors lie. They are few, so it is they that are looked for.
-        let changed = self.there.iter().chain(&self.absent).map(Entry::key);
+        let changed = self.there.iter().chain(self.absent.iter()).map(Entry::key);
         let successors =
             changed.filter_map(|key| now.find(hasher(key), |entry| entry.key() == key));
         let mut successors: Vec<_> = successors.map(ptr::from_ref).collect();
@@ -77,7 +70,7 @@ impl Changes {
 
 /// To clone an entry is to look at it wherever it lies in memory, and the count that a clone adds to
 /// lets the processor look at one at a time. Here nothing keeps it from fetching many at once.
-fn warm_all(entries: &HashTable<Entry>) {
+fn warm_all(entries: &Buckets) {
     let touched = entries.iter().map(Entry::touch);
     black_box(touched.fold(0, usize::wrapping_add));
 }
@@ -98,15 +91,15 @@ mod tests {
         Entry::new(&key.to_le_bytes(), value, None)
     }
 
-    fn put(table: &mut HashTable<Entry>, entry: Entry) {
-        let hasher = |entry: &Entry| hash(entry.key());
-        table.insert_unique(hasher(&entry), entry, hasher);
+    fn put(table: &mut Buckets, entry: Entry) {
+        table.insert_new(hash(entry.key()), entry);
     }
 
-    fn take(table: &mut HashTable<Entry>, key: u32) -> Entry {
+    fn take(table: &mut Buckets, key: u32) -> Entry {
         let key = key.to_le_bytes();
-        let found = table.find_entry(hash(&key), |entry| entry.key() == key);
-        found.unwrap().remove().0
+        table
+            .remove(hash(&key), |entry| entry.key() == key)
+            .unwrap()
     }
 
     fn sorted(entries: impl IntoIterator<Item = Entry>) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -118,19 +111,19 @@ mod tests {
 
     #[test]
     fn many_changes_of_one_table_are_undone() {
-        let mut table = HashTable::new();
+        let mut table = Buckets::default();
         (0..300).for_each(|key| put(&mut table, entry(key, b"old")));
         let before = sorted(table.iter().cloned());
         let mut changes = Changes::default();
         for key in (0..300).filter(|key| key % 3 != 0) {
             let old = take(&mut table, key);
-            changes.note(hash(old.key()), Some(&old), None, hash);
+            changes.note(hash(old.key()), Some(&old), None);
             if key % 3 == 1 {
                 put(&mut table, entry(key, b"new"));
             }
         }
         for new in (300..400).map(|key| entry(key, b"new")) {
-            changes.note(hash(new.key()), None, Some(&new), hash);
+            changes.note(hash(new.key()), None, Some(&new));
             put(&mut table, new);
         }
         assert_eq!(sorted(changes.undo(&table, hash)), before);

@@ -7,11 +7,10 @@
 use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
 
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Slot;
 use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
+use super::buckets::Buckets;
 use super::entry::Entry;
 use super::frozen::Changes;
 use crate::time::Timestamp;
@@ -36,7 +35,7 @@ pub(super) struct Tables {
 
 #[derive(Debug)]
 struct Table {
-    entries: HashTable<Entry>,
+    entries: Buckets,
     /// No entry expires before this; `NEVER` if none does at all.
     next_expiry: Timestamp,
     /// While the table is frozen: what was changed since.
@@ -46,26 +45,17 @@ struct Table {
 const NEVER: Timestamp = Timestamp(u64::MAX);
 
 impl Table {
-    /// A full table grows at the next insertion, and for that each key is hashed anew, wherever it
-    /// lies in memory: here all are fetched at a time, and not each when its turn comes.
-    fn warm_for_growth(&self) {
-        if self.entries.len() == self.entries.capacity() {
-            let touched = self.entries.iter().map(Entry::touch_key);
-            black_box(touched.fold(0, usize::wrapping_add));
-        }
-    }
-
-    fn note_removed(&mut self, hash: u64, entry: &Entry, hasher: &Hasher) {
+    fn note_removed(&mut self, hash: u64, entry: &Entry) {
         if let Some(changes) = &mut self.changes {
-            changes.note(hash, Some(entry), None, |key| hash_of(hasher, key));
+            changes.note(hash, Some(entry), None);
         }
     }
 
     /// A table that has become mostly empty gives back its room.
-    fn shrink(&mut self, hasher: &Hasher) {
+    fn shrink(&mut self) {
         let entries = &mut self.entries;
         if entries.capacity() >= MIN_SHRINK && entries.len() < entries.capacity() / 8 {
-            entries.shrink_to(entries.len() * 2, |other| hash_of(hasher, other.key()));
+            entries.shrink_to(entries.len() * 2);
         }
     }
 }
@@ -74,11 +64,13 @@ impl Tables {
     /// At least `count` tables with room for `capacity` keys in all.
     pub(super) fn new(count: usize, capacity: usize, seed: HashSeed) -> Self {
         let count = count.next_power_of_two();
-        let each = capacity / count;
+        // By chance some get more keys than others: by two standard deviations, a few in a hundred.
+        let mean = capacity / count;
+        let each = mean + 2 * mean.isqrt();
         Self {
             tables: (0..count)
                 .map(|_| Table {
-                    entries: HashTable::with_capacity(each),
+                    entries: Buckets::with_capacity(each),
                     next_expiry: NEVER,
                     changes: None,
                 })
@@ -182,52 +174,37 @@ impl Tables {
     /// the lock is released.
     pub(super) fn insert(&mut self, entry: Entry) -> Option<Entry> {
         let (hash, index) = self.place(entry.key());
-        let hasher = &self.hasher;
         let table = self.tables.get_mut(index)?;
         if let Some(at) = entry.expires() {
             table.next_expiry = table.next_expiry.min(at);
         }
-        table.warm_for_growth();
-        let changes = table.changes.as_mut();
-        let slot = table.entries.entry(
-            hash,
-            |other| other.key() == entry.key(),
-            |other| hash_of(hasher, other.key()),
-        );
-        if let Some(changes) = changes {
-            let before = match &slot {
-                Slot::Occupied(slot) => Some(slot.get()),
-                Slot::Vacant(_) => None,
-            };
-            changes.note(hash, before, Some(&entry), |key| hash_of(hasher, key));
+        let present = table
+            .entries
+            .find_mut(hash, |other| other.key() == entry.key());
+        if let Some(changes) = &mut table.changes {
+            let before = present.as_deref();
+            changes.note(hash, before, Some(&entry));
         }
-        match slot {
-            Slot::Occupied(mut slot) => Some(std::mem::replace(slot.get_mut(), entry)),
-            Slot::Vacant(slot) => {
-                slot.insert(entry);
-                None
-            }
+        if let Some(present) = present {
+            return Some(std::mem::replace(present, entry));
         }
+        table.entries.insert_new(hash, entry);
+        None
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let (hash, index) = self.place(key);
         let table = self.tables.get_mut(index)?;
-        let found = table.entries.find_entry(hash, |entry| entry.key() == key);
-        let (entry, _) = found.ok()?.remove();
-        table.note_removed(hash, &entry, &self.hasher);
-        table.shrink(&self.hasher);
+        let entry = table.entries.remove(hash, |entry| entry.key() == key)?;
+        table.note_removed(hash, &entry);
+        table.shrink();
         Some(entry)
     }
 
     /// Gives back what no table would have grown to by itself.
     pub(super) fn fit(&mut self) {
         for table in &mut self.tables {
-            let entries = &mut table.entries;
-            if entries.len() < entries.capacity() / 2 {
-                let hasher = &self.hasher;
-                entries.shrink_to(entries.len(), |other| hash_of(hasher, other.key()));
-            }
+            table.entries.fit();
         }
     }
 
@@ -248,14 +225,13 @@ impl Tables {
         let Some(table) = self.tables.get_mut(index) else {
             return Vec::new();
         };
-        let expired = table.entries.extract_if(|entry| !entry.is_live(now));
-        let expired: Vec<_> = expired.collect();
+        let expired = table.entries.extract(|entry| !entry.is_live(now));
         for entry in &expired {
-            table.note_removed(hash_of(&self.hasher, entry.key()), entry, &self.hasher);
+            table.note_removed(hash_of(&self.hasher, entry.key()), entry);
         }
         let left = table.entries.iter().filter_map(Entry::expires);
         table.next_expiry = left.min().unwrap_or(NEVER);
-        table.shrink(&self.hasher);
+        table.shrink();
         expired
     }
 
@@ -285,6 +261,10 @@ pub(super) fn warm<'a>(keys: impl Iterator<Item = (&'a Tables, &'a [u8])>) {
     let tables: SmallVec<[_; WARM_AT_ONCE]> = tables.collect();
     let capacities = tables.iter().map(|(_, entries)| entries.capacity());
     black_box(capacities.sum::<usize>());
+    let homes = tables
+        .iter()
+        .map(|(hash, entries)| entries.touch_home(*hash));
+    black_box(homes.fold(0, u32::wrapping_add));
     // Whose hash looks the same is most likely the one. What it is compared with lies elsewhere.
     let entries = tables
         .iter()
@@ -294,8 +274,7 @@ pub(super) fn warm<'a>(keys: impl Iterator<Item = (&'a Tables, &'a [u8])>) {
     black_box(touched.fold(0, usize::wrapping_add));
 }
 
-/// The bits that pick the table are from the middle of the hash: inside a table hashbrown places
-/// by the lowest and tells neighbours apart by the highest seven.
+/// The bits that pick the table are from the middle of the hash: inside a table the lowest count.
 const PICK_SHIFT: u32 = 32;
 
 /// What makes a store's hash its own: 128 random bits.
@@ -360,7 +339,7 @@ mod tests {
     #[test]
     fn room_for_keys_that_did_not_come_is_given_back_and_room_for_those_that_did_is_kept() {
         let mut tables = Tables::new(4, 100_000, HashSeed::random());
-        let keys: Vec<_> = (0..60_000_u32).map(u32::to_le_bytes).collect();
+        let keys: Vec<_> = (0..95_000_u32).map(u32::to_le_bytes).collect();
         let prepared = room(&tables);
         for (n, key) in (1..).zip(&keys) {
             tables.insert(Entry::new(key, b"v", None));

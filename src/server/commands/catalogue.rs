@@ -1,6 +1,7 @@
 //! COMMAND: the table of commands, told to clients. And each command's number, by which it is
 //! counted.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::LazyLock;
 
@@ -28,7 +29,7 @@ static NUMBERS: LazyLock<Numbers> = LazyLock::new(|| {
         .collect()
 });
 
-type Numbers = hashbrown::HashMap<usize, usize, BuildHasherDefault<AddressHasher>>;
+type Numbers = HashMap<usize, usize, BuildHasherDefault<AddressHasher>>;
 
 /// Spreads addresses, which differ in their middle bits: nobody chooses them, so this suffices.
 #[derive(Debug, Default)]

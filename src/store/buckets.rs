@@ -1,0 +1,415 @@
+//! A table of entries, in buckets as long as a line of the cache.
+//!
+//! A look at a key is, most of all, a wait for memory. Here it waits twice: for the bucket, which has
+//! bits of the hashes beside the pointers to its entries, and for the entry. A key lies in the
+//! bucket that its hash names or, where that was full, in a later one of a path that its hash names as
+//! well. Each bucket counts the keys that passed it by, so that a search knows where to end, and a key
+//! that is removed leaves no trace: both as in Folly's F14.
+//!
+//! The bits that are kept are all that the place of a key depends on. So a table grows without a
+//! look at its keys, which lie all over the memory, and it need not grow by much at a time: it has any
+//! number of buckets, an eighth more each time, and is five sixths full on average.
+
+use super::entry::Entry;
+
+/// Slots of a bucket: with two bytes for each and four for the count they fill a line.
+const SLOTS: usize = 6;
+
+/// A hash table of entries. Hashes are the caller's: the same one for the same key each time.
+#[derive(Debug, Default)]
+pub(super) struct Buckets {
+    buckets: Box<[Bucket]>,
+    len: usize,
+}
+
+/// As long as a line of the cache, but not aligned to one: that would make looks faster by a
+/// twentieth, and glibc, which leaves gaps before what is aligned, lose 3 bytes for each key.
+#[derive(Debug, Default)]
+#[repr(C)]
+struct Bucket {
+    /// That of each slot; of an empty one it means nothing.
+    tags: [Tag; SLOTS],
+    /// How often one of the keys that are there passed by, as it found no slot.
+    passed: u32,
+    slots: [Option<Entry>; SLOTS],
+}
+
+/// What is kept of a hash: bits that have nothing to do with the choice of the table.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Tag(u16);
+
+impl Tag {
+    fn of(hash: u64) -> Self {
+        let [low, high, ..] = hash.to_le_bytes();
+        Self(u16::from_le_bytes([low, high]))
+    }
+
+    /// Where a search among so many buckets begins: the tag as a fraction of them.
+    fn home(self, buckets: usize) -> usize {
+        fraction(self.0, buckets)
+    }
+
+    /// Where it goes on from there, which differs among keys of one home: were it the next bucket
+    /// for all, full ones would gather in long rows.
+    fn second(self, buckets: usize) -> usize {
+        /// Odd, so that all the bits that keys of one home differ in have a say.
+        const SPREAD: u16 = 0x9e37;
+        let others = buckets.saturating_sub(1);
+        let ahead = 1 + fraction(self.0.wrapping_mul(SPREAD), others);
+        wrapped(self.home(buckets) + ahead, buckets)
+    }
+
+    /// The buckets in which its key may lie, the likeliest first: all there are, its home twice.
+    fn path(self, buckets: usize) -> impl Iterator<Item = usize> {
+        let further = move |ahead| wrapped(self.second(buckets) + ahead, buckets);
+        let home = (buckets > 0).then(|| self.home(buckets));
+        home.into_iter().chain((0..buckets).map(further))
+    }
+}
+
+/// `part` of 65,536 parts of `of`.
+fn fraction(part: u16, of: usize) -> usize {
+    (usize::from(part) * of) >> 16
+}
+
+/// An index below twice the number of buckets, as one below it.
+fn wrapped(index: usize, buckets: usize) -> usize {
+    if index < buckets {
+        index
+    } else {
+        index - buckets
+    }
+}
+
+impl Bucket {
+    fn slot_of(&self, tag: Tag, is_it: impl Fn(&Entry) -> bool) -> Option<usize> {
+        // All tags are compared before one slot is looked at: which it will be cannot be foreseen,
+        // so a loop that ends there would have the processor guess, and mostly wrong.
+        let bit = |(slot, own): (usize, &Tag)| u32::from(*own == tag) << slot;
+        let mut same: u32 = self.tags.iter().enumerate().map(bit).sum();
+        while same != 0 {
+            let slot = same.trailing_zeros() as usize;
+            if self.slots.get(slot)?.as_ref().is_some_and(&is_it) {
+                return Some(slot);
+            }
+            same &= same - 1;
+        }
+        None
+    }
+}
+
+impl Buckets {
+    /// An empty table that so many entries can be put into before it grows.
+    pub(super) fn with_capacity(capacity: usize) -> Self {
+        Self::with_buckets(buckets_for(capacity))
+    }
+
+    fn with_buckets(count: usize) -> Self {
+        Self {
+            buckets: (0..count).map(|_| Bucket::default()).collect(),
+            len: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// How many entries it holds before it grows.
+    pub(super) fn capacity(&self) -> usize {
+        capacity_of(self.buckets.len())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.buckets
+            .iter()
+            .flat_map(|bucket| bucket.slots.iter().flatten())
+    }
+
+    pub(super) fn find(&self, hash: u64, is_it: impl Fn(&Entry) -> bool) -> Option<&Entry> {
+        let (at, slot) = self.locate(Tag::of(hash), is_it)?;
+        self.buckets.get(at)?.slots.get(slot)?.as_ref()
+    }
+
+    pub(super) fn find_mut(
+        &mut self,
+        hash: u64,
+        is_it: impl Fn(&Entry) -> bool,
+    ) -> Option<&mut Entry> {
+        let (at, slot) = self.locate(Tag::of(hash), is_it)?;
+        self.buckets.get_mut(at)?.slots.get_mut(slot)?.as_mut()
+    }
+
+    /// Puts in an entry whose key is not there.
+    pub(super) fn insert_new(&mut self, hash: u64, entry: Entry) {
+        if self.len == self.capacity() {
+            self.resize(larger(self.buckets.len()));
+        }
+        self.put(Tag::of(hash), entry);
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, is_it: impl Fn(&Entry) -> bool) -> Option<Entry> {
+        let (at, slot) = self.locate(Tag::of(hash), is_it)?;
+        self.take(at, slot)
+    }
+
+    /// Removes all such entries.
+    pub(super) fn extract(&mut self, is_such: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let mut such = Vec::new();
+        for (at, bucket) in self.buckets.iter().enumerate() {
+            let slots = bucket.slots.iter().enumerate();
+            let found = slots.filter(|(_, entry)| entry.as_ref().is_some_and(&is_such));
+            such.extend(found.map(|(slot, _)| (at, slot)));
+        }
+        let taken = such
+            .into_iter()
+            .filter_map(|(at, slot)| self.take(at, slot));
+        taken.collect()
+    }
+
+    /// Gives back room beyond what this capacity takes.
+    pub(super) fn shrink_to(&mut self, capacity: usize) {
+        let enough = buckets_for(capacity.max(self.len));
+        if enough < self.buckets.len() {
+            self.resize(enough);
+        }
+    }
+
+    /// Gives back room that it would not have if it had grown by itself.
+    pub(super) fn fit(&mut self) {
+        let enough = buckets_for(self.len);
+        if larger(enough) < self.buckets.len() {
+            self.resize(enough);
+        }
+    }
+
+    /// Looks at the bucket in which a search for this hash begins.
+    pub(super) fn touch_home(&self, hash: u64) -> u32 {
+        let home = self.buckets.get(Tag::of(hash).home(self.buckets.len()));
+        home.map_or(0, |home| home.passed)
+    }
+
+    /// The bucket and the slot.
+    fn locate(&self, tag: Tag, is_it: impl Fn(&Entry) -> bool) -> Option<(usize, usize)> {
+        for at in tag.path(self.buckets.len()) {
+            let bucket = self.buckets.get(at)?;
+            if let Some(slot) = bucket.slot_of(tag, &is_it) {
+                return Some((at, slot));
+            }
+            if bucket.passed == 0 {
+                break;
+            }
+        }
+        None
+    }
+
+    /// Puts an entry into the first free slot of its path; there is one.
+    fn put(&mut self, tag: Tag, entry: Entry) {
+        for at in tag.path(self.buckets.len()) {
+            let Some(bucket) = self.buckets.get_mut(at) else {
+                continue;
+            };
+            let mut slots = bucket.tags.iter_mut().zip(&mut bucket.slots);
+            if let Some((own, free)) = slots.find(|(_, slot)| slot.is_none()) {
+                *own = tag;
+                *free = Some(entry);
+                self.len += 1;
+                return;
+            }
+            bucket.passed += 1;
+        }
+    }
+
+    /// Takes out what is in a slot, as if it had never been put there.
+    fn take(&mut self, at: usize, slot: usize) -> Option<Entry> {
+        let bucket = self.buckets.get_mut(at)?;
+        let (entry, tag) = (bucket.slots.get_mut(slot)?.take()?, *bucket.tags.get(slot)?);
+        self.len -= 1;
+        let path = tag.path(self.buckets.len());
+        for passed in path.take_while(|&passed| passed != at) {
+            self.buckets.get_mut(passed)?.passed -= 1;
+        }
+        Some(entry)
+    }
+
+    /// Moves all entries to another number of buckets, enough for them.
+    fn resize(&mut self, count: usize) {
+        let former = std::mem::replace(self, Self::with_buckets(count));
+        for bucket in former.buckets {
+            for (tag, entry) in bucket.tags.into_iter().zip(bucket.slots) {
+                if let Some(entry) = entry {
+                    self.put(tag, entry);
+                }
+            }
+        }
+    }
+}
+
+/// Seven eighths of the slots: of the keys that are there an eighth have another place than their home
+/// then, and of searches for others half end at the first bucket.
+fn capacity_of(buckets: usize) -> usize {
+    let slots = buckets * SLOTS;
+    slots - slots / 8
+}
+
+/// The fewest that have such a capacity.
+fn buckets_for(capacity: usize) -> usize {
+    let slots = capacity.saturating_mul(8).div_ceil(7);
+    slots.div_ceil(SLOTS)
+}
+
+/// How many buckets a table gets in place of so many, which are full.
+fn larger(buckets: usize) -> usize {
+    buckets + (buckets / 8).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(key: u16, value: u8) -> Entry {
+        Entry::new(&key.to_le_bytes(), &[value], None)
+    }
+
+    fn is(key: u16) -> impl Fn(&Entry) -> bool {
+        move |entry| entry.key() == key.to_le_bytes()
+    }
+
+    /// Each bucket counts exactly the keys that passed it by.
+    fn check_passed(table: &Buckets) {
+        let count = table.buckets.len();
+        let mut passed = vec![0; count];
+        for (at, bucket) in table.buckets.iter().enumerate() {
+            let there = bucket.tags.iter().zip(&bucket.slots);
+            for (tag, _) in there.filter(|(_, slot)| slot.is_some()) {
+                tag.path(count)
+                    .take_while(|&before| before != at)
+                    .for_each(|before| passed[before] += 1);
+            }
+        }
+        let counted: Vec<_> = table.buckets.iter().map(|bucket| bucket.passed).collect();
+        assert_eq!(counted, passed);
+    }
+
+    #[test]
+    fn a_bucket_is_as_long_as_a_line_of_the_cache() {
+        assert_eq!(size_of::<Bucket>(), 64);
+    }
+
+    #[test]
+    fn every_path_goes_through_every_bucket() {
+        for buckets in (0..70).chain([1000, 70_000]) {
+            for tag in [0, 1, 255, 256, 0x7fff, 0xffff].map(Tag) {
+                let mut path: Vec<_> = tag.path(buckets).collect();
+                assert_eq!(path.first().copied().unwrap_or(0), tag.home(buckets));
+                path.sort_unstable();
+                path.dedup();
+                assert_eq!(path, (0..buckets).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn room_is_what_was_asked_for_and_little_more() {
+        for capacity in 0..2000 {
+            let table = Buckets::with_capacity(capacity);
+            let room = table.capacity();
+            assert!((capacity..capacity + SLOTS + 1).contains(&room), "{room}");
+        }
+    }
+
+    #[test]
+    fn a_table_grows_by_little_and_is_never_full() {
+        let mut table = Buckets::default();
+        let hash = |key: u16| u64::from(key).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16;
+        for key in 0..3000 {
+            let before = table.buckets.len();
+            table.insert_new(hash(key), entry(key, 0));
+            assert!(table.len() <= table.capacity());
+            assert!(table.buckets.len() <= larger(before));
+        }
+        assert!(table.len() > table.capacity() * 5 / 6);
+        check_passed(&table);
+        for key in 0..3000 {
+            assert!(table.find(hash(key), is(key)).is_some());
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Change {
+        Put(u16, u8),
+        Remove(u16),
+        Extract(u16),
+        ShrinkTo(usize),
+        Fit,
+    }
+
+    fn change() -> impl Strategy<Value = Change> {
+        let key = 0..60_u16;
+        prop_oneof![
+            8 => (key.clone(), any::<u8>()).prop_map(|(key, value)| Change::Put(key, value)),
+            4 => key.prop_map(Change::Remove),
+            1 => (2..5_u16).prop_map(Change::Extract),
+            1 => (0..80_usize).prop_map(Change::ShrinkTo),
+            1 => Just(Change::Fit),
+        ]
+    }
+
+    /// A hash of which few bits are the key's, so that many keys have the same one.
+    fn poor_hash(key: u16, bits: u32) -> u64 {
+        u64::from(key)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(bits)
+            & ((1 << bits) - 1) << 3
+    }
+
+    proptest! {
+        #[test]
+        fn any_changes_leave_what_they_leave_in_a_plain_map(
+            changes in prop::collection::vec(change(), 0..300),
+            bits in 0..14_u32,
+        ) {
+            let hash = |key| poor_hash(key, bits);
+            let mut table = Buckets::default();
+            let mut model = BTreeMap::new();
+            for change in changes {
+                match change {
+                    Change::Put(key, value) => {
+                        let new = entry(key, value);
+                        match table.find_mut(hash(key), is(key)) {
+                            Some(present) => *present = new,
+                            None => table.insert_new(hash(key), new),
+                        }
+                        model.insert(key, value);
+                    }
+                    Change::Remove(key) => {
+                        let removed = table.remove(hash(key), is(key));
+                        let removed = removed.map(|entry| entry.value().to_vec());
+                        prop_assert_eq!(removed, model.remove(&key).map(|value| vec![value]));
+                    }
+                    Change::Extract(divisor) => {
+                        let is_such = |key: u16| key.is_multiple_of(divisor);
+                        let key_of = |entry: &Entry| u16::from(entry.key()[0]);
+                        let taken = table.extract(|entry| is_such(key_of(entry)));
+                        let before = model.len();
+                        model.retain(|&key, _| !is_such(key));
+                        prop_assert_eq!(taken.len(), before - model.len());
+                    }
+                    Change::ShrinkTo(capacity) => table.shrink_to(capacity),
+                    Change::Fit => table.fit(),
+                }
+                check_passed(&table);
+                prop_assert_eq!(table.len(), model.len());
+                prop_assert_eq!(table.iter().count(), model.len());
+                for key in 0..60 {
+                    let found = table.find(hash(key), is(key)).map(Entry::value);
+                    prop_assert_eq!(found, model.get(&key).map(std::slice::from_ref));
+                }
+            }
+        }
+    }
+}
