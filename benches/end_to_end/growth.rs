@@ -1,6 +1,6 @@
 //! How long a GET is held up while the store grows.
 //!
-//! A table that doubles has all its entries moved; whoever asks meanwhile may wait. A prober asks
+//! A table that grows has all its entries moved; whoever asks meanwhile may wait. A prober asks
 //! all the time: first an idle server, which tells what the machine itself does to a GET, then while
 //! all the keys come in, then while the same clients write the same keys once more, which takes the
 //! processors as much and grows nothing. Only what the second has beyond the third is growth's.

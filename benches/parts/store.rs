@@ -36,6 +36,23 @@ pub(crate) fn measure_all(criterion: &mut Criterion, input: &Input) {
         set_existing(&mut group, &store, input);
         set_new(&mut group, &store, input);
         drop(store);
+        let store = LazyCell::new(|| turned_over(input.store(shards, None), input));
+        get(
+            &mut group,
+            &store,
+            "turned_over/get_hit",
+            &input.asked,
+            true,
+        );
+        get(
+            &mut group,
+            &store,
+            "turned_over/get_miss",
+            &input.absent,
+            false,
+        );
+        come_and_go(&mut group, &store, input);
+        drop(store);
         fill(&mut group, shards, input);
         group.finish();
     }
@@ -106,6 +123,40 @@ fn set_new(group: &mut Group<'_>, store: &Lazy<'_>, input: &Input) {
             }
             spent
         });
+    });
+}
+
+/// Keys in whose place others are put, in no order, until they are back: each twice, in all.
+fn successions(input: &Input) -> impl Iterator<Item = (&Key, &Key)> + Clone {
+    let gone = input.asked.iter().zip(&input.absent);
+    let back = input.absent.iter().zip(&input.asked);
+    gone.chain(back)
+}
+
+/// A store as it is where keys come and go at one number of them.
+fn turned_over(store: Arc<dyn InMemStore>, input: &Input) -> Arc<dyn InMemStore> {
+    for ((gone, new), value) in successions(input).zip(input.values.iter().cycle()) {
+        drop(store.del(gone));
+        store.set(Entry::new(new, value, None));
+    }
+    store
+}
+
+/// A key goes, another comes.
+fn come_and_go(group: &mut Group<'_>, store: &Lazy<'_>, input: &Input) {
+    let mut keys = successions(input).cycle();
+    let mut values = input.values.iter().cycle();
+    let mut next = move |store: &dyn InMemStore| {
+        let (gone, new) = keys.next()?;
+        let there = store.del(gone);
+        store.set(Entry::new(new, values.next()?, None));
+        there
+    };
+    group.bench_function("turned_over/del_and_set_new", |bencher| {
+        let store = &**store;
+        assert!(next(&**store).is_some(), "a key is not there");
+        measure::each(bencher, || next(&**store));
+        assert_eq!(store.len(), input.present.len());
     });
 }
 

@@ -3,12 +3,16 @@
 //! A look at a key is, most of all, a wait for memory. Here it waits twice: for the bucket, which has
 //! bits of the hashes beside the pointers to its entries, and for the entry. A key lies in the
 //! bucket that its hash names or, where that was full, in a later one of a path that its hash names as
-//! well. Each bucket counts the keys that passed it by, so that a search knows where to end, and a key
-//! that is removed leaves no trace: both as in Folly's F14.
+//! well. Each bucket counts the keys that passed it by, so that a search knows where to end, and no longer
+//! counts one that is removed: both as in Folly's F14.
 //!
 //! The bits that are kept are all that the place of a key depends on. So a table grows without a
 //! look at its keys, which lie all over the memory, and it need not grow by much at a time: it has any
-//! number of buckets, an eighth more each time, and is five sixths full on average.
+//! number of buckets, an eighth more each time, and while it grows is five sixths full on average.
+//!
+//! What a removed key does leave is others further off than they need be, and new ones go where it was:
+//! as keys come and go at one number of them, more and more are not where they are looked for first.
+//! When they have passed by too many buckets, all are put in anew.
 
 use super::entry::Entry;
 
@@ -20,6 +24,10 @@ const SLOTS: usize = 6;
 pub(super) struct Buckets {
     buckets: Box<[Bucket]>,
     len: usize,
+    /// The sum of all that was passed by.
+    passed: usize,
+    /// When that is more, all are put in anew.
+    tolerated: usize,
 }
 
 /// As long as a line of the cache, but not aligned to one: that would make looks faster by a
@@ -108,6 +116,8 @@ impl Buckets {
         Self {
             buckets: (0..count).map(|_| Bucket::default()).collect(),
             len: 0,
+            passed: 0,
+            tolerated: TOLERATED * count,
         }
     }
 
@@ -144,6 +154,8 @@ impl Buckets {
     pub(super) fn insert_new(&mut self, hash: u64, entry: Entry) {
         if self.len == self.capacity() {
             self.resize(larger(self.buckets.len()));
+        } else if self.passed > self.tolerated {
+            self.resize(self.buckets.len());
         }
         self.put(Tag::of(hash), entry);
     }
@@ -217,10 +229,11 @@ impl Buckets {
                 return;
             }
             bucket.passed += 1;
+            self.passed += 1;
         }
     }
 
-    /// Takes out what is in a slot, as if it had never been put there.
+    /// Takes out what is in a slot. No bucket counts it any more.
     fn take(&mut self, at: usize, slot: usize) -> Option<Entry> {
         let bucket = self.buckets.get_mut(at)?;
         let (entry, tag) = (bucket.slots.get_mut(slot)?.take()?, *bucket.tags.get(slot)?);
@@ -228,11 +241,12 @@ impl Buckets {
         let path = tag.path(self.buckets.len());
         for passed in path.take_while(|&passed| passed != at) {
             self.buckets.get_mut(passed)?.passed -= 1;
+            self.passed -= 1;
         }
         Some(entry)
     }
 
-    /// Moves all entries to another number of buckets, enough for them.
+    /// Puts all entries in anew, into so many buckets, which are enough for them.
     fn resize(&mut self, count: usize) {
         let former = std::mem::replace(self, Self::with_buckets(count));
         for bucket in former.buckets {
@@ -242,8 +256,15 @@ impl Buckets {
                 }
             }
         }
+        // Where hashes are so unlucky that this is much from the start, it is not tried each time.
+        self.tolerated = self.tolerated.max(TOLERATED * self.passed);
     }
 }
+
+/// Keys may pass by so many times as many buckets as there are, or as they did when all were put in last.
+/// As keys come and go one in four to five is away from home then, and a search for one that is not there
+/// looks at three buckets on average; and for each key that comes one or two are moved, where growth moves nine.
+const TOLERATED: usize = 2;
 
 /// Seven eighths of the slots: of the keys that are there an eighth have another place than their home
 /// then, and of searches for others half end at the first bucket.
@@ -254,7 +275,8 @@ fn capacity_of(buckets: usize) -> usize {
 
 /// The fewest that have such a capacity.
 fn buckets_for(capacity: usize) -> usize {
-    let slots = capacity.saturating_mul(8).div_ceil(7);
+    // An eighth of the slots is rounded down, so one slot less may do.
+    let slots = capacity.saturating_mul(8) / 7;
     slots.div_ceil(SLOTS)
 }
 
@@ -293,6 +315,7 @@ mod tests {
         }
         let counted: Vec<_> = table.buckets.iter().map(|bucket| bucket.passed).collect();
         assert_eq!(counted, passed);
+        assert_eq!(table.passed, passed.iter().sum::<u32>() as usize);
     }
 
     #[test]
@@ -318,8 +341,61 @@ mod tests {
         for capacity in 0..2000 {
             let table = Buckets::with_capacity(capacity);
             let room = table.capacity();
-            assert!((capacity..capacity + SLOTS + 1).contains(&room), "{room}");
+            assert!((capacity..capacity + SLOTS).contains(&room), "{room}");
         }
+    }
+
+    /// Hashes of a sequence of keys, as good as random.
+    fn hash_in_turn(key: u32) -> u64 {
+        let mixed = (u64::from(key) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32
+    }
+
+    #[test]
+    fn a_table_stays_in_order_as_keys_come_and_go() {
+        let own = |key: u32| move |entry: &Entry| entry.key() == key.to_le_bytes();
+        let mut table = Buckets::with_capacity(6000);
+        let full = table.capacity() as u32;
+        let put = |table: &mut Buckets, key: u32| {
+            let (passed, tolerated) = (table.passed, table.tolerated);
+            let new = Entry::new(&key.to_le_bytes(), b"", None);
+            table.insert_new(hash_in_turn(key), new);
+            usize::from(passed > tolerated)
+        };
+        (0..full).for_each(|key| assert_eq!(put(&mut table, key), 0));
+        let (buckets, in_order) = (table.buckets.len(), table.passed);
+        let mut anew = 0;
+        for key in full..10 * full {
+            // None is there longer than any other, as the oldest goes.
+            let gone = key - full;
+            assert!(table.remove(hash_in_turn(gone), own(gone)).is_some());
+            anew += put(&mut table, key);
+            assert!(table.passed <= table.tolerated + buckets);
+        }
+        check_passed(&table);
+        assert_eq!(table.buckets.len(), buckets);
+        assert!(
+            table.passed < 3 * in_order,
+            "{} of {in_order}",
+            table.passed
+        );
+        // Each moves all keys; there came nine times as many.
+        assert!((2..9 * 4).contains(&anew), "{anew}");
+        for key in 9 * full..10 * full {
+            assert!(table.find(hash_in_turn(key), own(key)).is_some());
+        }
+    }
+
+    #[test]
+    fn keys_of_one_hash_are_not_put_in_anew_each_time() {
+        let mut table = Buckets::with_capacity(2000);
+        let mut anew = 0;
+        for key in 0..2000_u16 {
+            anew += usize::from(table.passed > table.tolerated);
+            table.insert_new(7, entry(key, 0));
+        }
+        check_passed(&table);
+        assert!(anew < 20, "{anew}");
     }
 
     #[test]

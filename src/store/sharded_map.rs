@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::entry::Entry;
-use super::table::{self, HashSeed, TABLES, WARM_AT_ONCE};
+use super::table::{self, HashSeed, TABLES, TABLES_OF_A_SHARD, WARM_AT_ONCE};
 use super::{HashMap, InMemStore};
 use crate::time::Timestamp;
 
@@ -18,7 +18,7 @@ impl ShardedMap {
     /// An empty store of `shards` maps (at least one) with room for `capacity` keys in all.
     pub fn new(shards: usize, capacity: usize) -> Self {
         let shards = shards.max(1);
-        let tables = TABLES.div_ceil(shards);
+        let tables = TABLES.div_ceil(shards).max(TABLES_OF_A_SHARD);
         let seed = HashSeed::random();
         let shards: Box<[_]> = (0..shards)
             .map(|_| HashMap::with_tables(tables, capacity / shards, seed))
@@ -179,6 +179,31 @@ impl InMemStore for ShardedMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shard_has_many_tables_however_many_shards_there_are() {
+        let each = |shards| ShardedMap::new(shards, 0).tables_each;
+        assert_eq!([1, 8, 1000].map(each), [16_384, 2_048, 32]);
+        assert_eq!([2_000, 16_384].map(each), [16, 16]);
+    }
+
+    #[test]
+    fn keys_of_one_shard_are_in_all_of_its_tables() {
+        // Bernstein's hash is the same of these two.
+        const SAME: [&[u8; 2]; 2] = [b"Ez", b"FY"];
+        let key = |n: usize| -> Vec<u8> {
+            let parts = (0..13).map(|bit| SAME[n >> bit & 1]);
+            parts.flatten().copied().collect()
+        };
+        let store = ShardedMap::new(16_384, 0);
+        for n in 0..1 << 13 {
+            store.set(Entry::new(&key(n), b"", None));
+        }
+        let lens = (0..store.table_count()).map(|index| store.table(index).len());
+        let lens: Vec<_> = lens.filter(|len| *len > 0).collect();
+        assert_eq!(lens.len(), TABLES_OF_A_SHARD);
+        assert!(lens.iter().all(|len| (350..700).contains(len)), "{lens:?}");
+    }
 
     #[test]
     fn djb2_gives_the_published_values() {

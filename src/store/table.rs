@@ -19,6 +19,10 @@ use crate::time::Timestamp;
 /// half a megabyte when empty.
 pub(super) const TABLES: usize = 16_384;
 
+/// Tables that each of very many shards has nevertheless: which shard a key goes to whoever chooses it
+/// can choose, too, and in one table millions of keys would be found ever more slowly.
+pub(super) const TABLES_OF_A_SHARD: usize = 16;
+
 /// A table smaller than this is not shrunk.
 const MIN_SHRINK: usize = 64;
 

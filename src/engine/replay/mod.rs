@@ -135,7 +135,7 @@ impl Replay for Replayer<'_> {
     }
 
     /// A log without a snapshot is most likely one of new keys: without room for them every table
-    /// would grow time and again, and each time hash all its keys anew.
+    /// would grow time and again, and each time move all its keys.
     fn begin_log(&mut self, operations: u64, bytes: u64) {
         let store = self.applier.view().store();
         let keys = usize::try_from(operations.min(bytes / BYTES_A_KEY)).unwrap_or(usize::MAX);
@@ -176,8 +176,9 @@ impl Replay for Replayer<'_> {
 /// Room is made at once for no more keys than this, whatever a file says.
 const MAX_PREPARED: usize = 1 << 30;
 
-/// Room is made for no more keys than if each had so many bytes in the log: so that it never comes
-/// to more than a quarter of the log's length, also where that holds few keys many times over.
+/// Room is made for no more keys than if each had so many bytes in the log: so that it comes to
+/// a quarter of the log's length at most, but for the last bucket of each table, also where that holds few
+/// keys many times over.
 const BYTES_A_KEY: u64 = 64;
 
 #[cfg(test)]
