@@ -29,7 +29,11 @@ const MIN_SHRINK: usize = 64;
 /// A power of two of small tables, and the hash that picks among them and places keys in them.
 #[derive(Debug)]
 pub(super) struct Tables {
-    tables: Box<[Table]>,
+    /// As close together as can be: where they begin stays in the processor's cache, and so a look at
+    /// a key waits for memory once less.
+    tables: Box<[Buckets]>,
+    /// What else there is of each, which few look at.
+    notes: Box<[Notes]>,
     hasher: Hasher,
     /// Whether [`Self::freeze`] was called and [`Self::thaw`] was not.
     frozen: bool,
@@ -38,8 +42,7 @@ pub(super) struct Tables {
 }
 
 #[derive(Debug)]
-struct Table {
-    entries: Buckets,
+struct Notes {
     /// No entry expires before this; `NEVER` if none does at all.
     next_expiry: Timestamp,
     /// While the table is frozen: what was changed since.
@@ -48,19 +51,18 @@ struct Table {
 
 const NEVER: Timestamp = Timestamp(u64::MAX);
 
-impl Table {
-    fn note_removed(&mut self, hash: u64, entry: &Entry) {
+impl Notes {
+    fn removed(&mut self, hash: u64, entry: &Entry) {
         if let Some(changes) = &mut self.changes {
             changes.note(hash, Some(entry), None);
         }
     }
+}
 
-    /// A table that has become mostly empty gives back its room.
-    fn shrink(&mut self) {
-        let entries = &mut self.entries;
-        if entries.capacity() >= MIN_SHRINK && entries.len() < entries.capacity() / 8 {
-            entries.shrink_to(entries.len() * 2);
-        }
+/// A table that has become mostly empty gives back its room.
+fn shrink(table: &mut Buckets) {
+    if table.capacity() >= MIN_SHRINK && table.len() < table.capacity() / 8 {
+        table.shrink_to(table.len() * 2);
     }
 }
 
@@ -72,9 +74,9 @@ impl Tables {
         let mean = capacity / count;
         let each = mean + 2 * mean.isqrt();
         Self {
-            tables: (0..count)
-                .map(|_| Table {
-                    entries: Buckets::with_capacity(each),
+            tables: (0..count).map(|_| Buckets::with_capacity(each)).collect(),
+            notes: (0..count)
+                .map(|_| Notes {
                     next_expiry: NEVER,
                     changes: None,
                 })
@@ -103,27 +105,27 @@ impl Tables {
     pub(super) fn freeze(&mut self) {
         self.frozen = true;
         self.cleared = None;
-        for table in &mut self.tables {
-            table.changes = Some(Changes::default());
+        for notes in &mut self.notes {
+            notes.changes = Some(Changes::default());
         }
     }
 
     /// Keeps nothing any more.
     pub(super) fn thaw(&mut self) -> impl Sized + use<> {
         self.frozen = false;
-        let changes = self.tables.iter_mut().map(|table| table.changes.take());
+        let changes = self.notes.iter_mut().map(|notes| notes.changes.take());
         (changes.collect::<Vec<_>>(), self.cleared.take())
     }
 
     /// What a table held when it was frozen.
     pub(super) fn frozen_entries(&self, index: usize) -> Vec<Entry> {
         let tables = self.cleared.as_deref().unwrap_or(self);
-        let Some(table) = tables.tables.get(index) else {
+        let Some((table, notes)) = tables.at(index) else {
             return Vec::new();
         };
-        let changes = table.changes.as_ref();
+        let changes = notes.changes.as_ref();
         changes.map_or_else(Vec::new, |changes| {
-            changes.undo(&table.entries, |key| hash_of(&tables.hasher, key))
+            changes.undo(table, |key| hash_of(&tables.hasher, key))
         })
     }
 
@@ -131,11 +133,18 @@ impl Tables {
     pub(super) fn release(&mut self, index: usize) -> impl Sized + use<> {
         if let Some(cleared) = &mut self.cleared {
             let table = cleared.tables.get_mut(index);
-            let entries = table.map(|table| std::mem::take(&mut table.entries));
-            return (None, entries);
+            return (None, table.map(std::mem::take));
         }
-        let table = self.tables.get_mut(index);
-        (table.and_then(|table| table.changes.take()), None)
+        let notes = self.notes.get_mut(index);
+        (notes.and_then(|notes| notes.changes.take()), None)
+    }
+
+    fn at(&self, index: usize) -> Option<(&Buckets, &Notes)> {
+        Some((self.tables.get(index)?, self.notes.get(index)?))
+    }
+
+    fn at_mut(&mut self, index: usize) -> Option<(&mut Buckets, &mut Notes)> {
+        Some((self.tables.get_mut(index)?, self.notes.get_mut(index)?))
     }
 
     pub(super) fn count(&self) -> usize {
@@ -149,10 +158,8 @@ impl Tables {
 
     pub(super) fn get(&self, key: &[u8]) -> Option<&Entry> {
         let (hash, index) = self.place(key);
-        self.tables
-            .get(index)?
-            .entries
-            .find(hash, |entry| entry.key() == key)
+        let table = self.tables.get(index)?;
+        table.find(hash, |entry| entry.key() == key)
     }
 
     /// See [`InMemStore::change_in_place`](super::InMemStore::change_in_place).
@@ -162,15 +169,15 @@ impl Tables {
         change: &mut dyn FnMut(&mut [u8]),
     ) -> bool {
         let (hash, index) = self.place(key);
-        let Some(table) = self.tables.get_mut(index) else {
+        let Some((table, notes)) = self.at_mut(index) else {
             return false;
         };
-        let changes = table.changes.as_ref();
+        let changes = notes.changes.as_ref();
         if changes.is_some_and(|changes| !changes.has(hash, key)) {
             // What it was is still needed.
             return false;
         }
-        let entry = table.entries.find_mut(hash, |entry| entry.key() == key);
+        let entry = table.find_mut(hash, |entry| entry.key() == key);
         entry.is_some_and(|entry| entry.change_in_place(change))
     }
 
@@ -178,64 +185,61 @@ impl Tables {
     /// the lock is released.
     pub(super) fn insert(&mut self, entry: Entry) -> Option<Entry> {
         let (hash, index) = self.place(entry.key());
-        let table = self.tables.get_mut(index)?;
+        let (table, notes) = self.at_mut(index)?;
         if let Some(at) = entry.expires() {
-            table.next_expiry = table.next_expiry.min(at);
+            notes.next_expiry = notes.next_expiry.min(at);
         }
-        let present = table
-            .entries
-            .find_mut(hash, |other| other.key() == entry.key());
-        if let Some(changes) = &mut table.changes {
+        let present = table.find_mut(hash, |other| other.key() == entry.key());
+        if let Some(changes) = &mut notes.changes {
             let before = present.as_deref();
             changes.note(hash, before, Some(&entry));
         }
         if let Some(present) = present {
             return Some(std::mem::replace(present, entry));
         }
-        table.entries.insert_new(hash, entry);
+        table.insert_new(hash, entry);
         None
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
         let (hash, index) = self.place(key);
-        let table = self.tables.get_mut(index)?;
-        let entry = table.entries.remove(hash, |entry| entry.key() == key)?;
-        table.note_removed(hash, &entry);
-        table.shrink();
+        let (table, notes) = self.at_mut(index)?;
+        let entry = table.remove(hash, |entry| entry.key() == key)?;
+        notes.removed(hash, &entry);
+        shrink(table);
         Some(entry)
     }
 
     /// Gives back what no table would have grown to by itself.
     pub(super) fn fit(&mut self) {
-        for table in &mut self.tables {
-            table.entries.fit();
-        }
+        self.tables.iter_mut().for_each(Buckets::fit);
     }
 
     pub(super) fn entries(&self, index: usize) -> Vec<Entry> {
         self.tables
             .get(index)
-            .map(|table| table.entries.iter().cloned().collect())
+            .map(|table| table.iter().cloned().collect())
             .unwrap_or_default()
     }
 
     pub(super) fn is_due(&self, index: usize, now: Timestamp) -> bool {
-        let table = self.tables.get(index);
-        table.is_some_and(|table| table.next_expiry <= now)
+        let notes = self.notes.get(index);
+        notes.is_some_and(|notes| notes.next_expiry <= now)
     }
 
     /// Takes out what has expired by `now`.
     pub(super) fn sweep(&mut self, index: usize, now: Timestamp) -> Vec<Entry> {
-        let Some(table) = self.tables.get_mut(index) else {
+        let (Some(table), Some(notes)) = (self.tables.get_mut(index), self.notes.get_mut(index))
+        else {
             return Vec::new();
         };
-        let expired = table.entries.extract(|entry| !entry.is_live(now));
+        let expired = table.extract(|entry| !entry.is_live(now));
         for entry in &expired {
-            table.note_removed(hash_of(&self.hasher, entry.key()), entry);
+            notes.removed(hash_of(&self.hasher, entry.key()), entry);
         }
-        let left = table.entries.iter().filter_map(Entry::expires);
-        table.next_expiry = left.min().unwrap_or(NEVER);
-        table.shrink();
+        let left = table.iter().filter_map(Entry::expires);
+        notes.next_expiry = left.min().unwrap_or(NEVER);
+        shrink(table);
         expired
     }
 
@@ -260,19 +264,17 @@ pub const WARM_AT_ONCE: usize = 16;
 pub(super) fn warm<'a>(keys: impl Iterator<Item = (&'a Tables, &'a [u8])>) {
     let tables = keys.filter_map(|(tables, key)| {
         let (hash, index) = tables.place(key);
-        Some((hash, &tables.tables.get(index)?.entries))
+        Some((hash, tables.tables.get(index)?))
     });
     let tables: SmallVec<[_; WARM_AT_ONCE]> = tables.collect();
-    let capacities = tables.iter().map(|(_, entries)| entries.capacity());
+    let capacities = tables.iter().map(|(_, table)| table.capacity());
     black_box(capacities.sum::<usize>());
-    let homes = tables
-        .iter()
-        .map(|(hash, entries)| entries.touch_home(*hash));
+    let homes = tables.iter().map(|(hash, table)| table.touch_home(*hash));
     black_box(homes.fold(0, u32::wrapping_add));
     // Whose hash looks the same is most likely the one. What it is compared with lies elsewhere.
     let entries = tables
         .iter()
-        .filter_map(|(hash, entries)| entries.find(*hash, |_| true));
+        .filter_map(|(hash, table)| table.find(*hash, |_| true));
     let entries: SmallVec<[_; WARM_AT_ONCE]> = entries.collect();
     let touched = entries.iter().map(|entry| entry.touch());
     black_box(touched.fold(0, usize::wrapping_add));
@@ -337,7 +339,7 @@ mod tests {
     }
 
     fn room(tables: &Tables) -> usize {
-        tables.tables.iter().map(|t| t.entries.capacity()).sum()
+        tables.tables.iter().map(Buckets::capacity).sum()
     }
 
     #[test]
