@@ -25,13 +25,30 @@ pub struct Output<V> {
     bytes: Vec<u8>,
     /// How many of `bytes` were written.
     written: usize,
-    /// The large values, in order. Each place is at or behind `written`, and behind the place of
-    /// the value before.
-    large: VecDeque<Placed<V>>,
-    /// How much of the first of `large` was written: only where its place is `written`.
-    large_written: usize,
-    /// How many bytes of `large` are to be written.
-    large_left: usize,
+    /// The large values, if there are any. In a box, since most connections never have one.
+    large: Option<Box<LargeValues<V>>>,
+}
+
+/// Large values between the copied bytes.
+#[derive(Debug)]
+struct LargeValues<V> {
+    /// In order. Each place is at or behind `Output::written`, and behind the place of the value
+    /// before.
+    list: VecDeque<Placed<V>>,
+    /// How much of the first was written: only where its place is `Output::written`.
+    written: usize,
+    /// How many bytes are to be written.
+    left: usize,
+}
+
+impl<V> Default for LargeValues<V> {
+    fn default() -> Self {
+        Self {
+            list: VecDeque::new(),
+            written: 0,
+            left: 0,
+        }
+    }
 }
 
 /// A large value, and where it goes: before the byte of this offset in `Output::bytes`.
@@ -61,9 +78,7 @@ impl<V> Default for Output<V> {
         Self {
             bytes: Vec::new(),
             written: 0,
-            large: VecDeque::new(),
-            large_written: 0,
-            large_left: 0,
+            large: None,
         }
     }
 }
@@ -128,16 +143,16 @@ impl<V: AsRef<[u8]>> Output<V> {
     }
 
     fn push_large(&mut self, value: Large<V>) {
-        self.large_left += value.bytes().len();
-        self.large.push_back(Placed {
-            at: self.bytes.len(),
-            value,
-        });
+        let at = self.bytes.len();
+        let large = self.large.get_or_insert_default();
+        large.left += value.bytes().len();
+        large.list.push_back(Placed { at, value });
     }
 
     /// How many bytes are to be written, those of shared values included.
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.written + self.large_left
+        let large = self.large.as_ref().map_or(0, |large| large.left);
+        self.bytes.len() - self.written + large
     }
 
     /// Whether all was written.
@@ -148,7 +163,7 @@ impl<V: AsRef<[u8]>> Output<V> {
     /// The bytes to be written, where they are one piece.
     pub fn one_piece(&self) -> Option<&[u8]> {
         let bytes = self.bytes.get(self.written..).unwrap_or_default();
-        self.large.is_empty().then_some(bytes)
+        self.large.is_none().then_some(bytes)
     }
 
     /// The bytes to be written next, in order: all that are left, or the first [`MAX_SLICES`]
@@ -161,8 +176,9 @@ impl<V: AsRef<[u8]>> Output<V> {
             }
         };
         let mut from = self.written;
-        let mut skip = self.large_written;
-        for large in self.large.iter().take(MAX_SLICES) {
+        let mut skip = self.large.as_ref().map_or(0, |large| large.written);
+        let large = self.large.iter().flat_map(|large| &large.list);
+        for large in large.take(MAX_SLICES) {
             push(self.bytes.get(from..large.at).unwrap_or_default());
             push(large.value.bytes().get(skip..).unwrap_or_default());
             from = large.at;
@@ -177,7 +193,8 @@ impl<V: AsRef<[u8]>> Output<V> {
     pub fn advance(&mut self, mut len: usize) {
         debug_assert!(len <= self.len(), "{len} of {} bytes written", self.len());
         while len > 0 {
-            let next = self.large.front().map(|large| large.at);
+            let large = self.large.as_ref();
+            let next = large.and_then(|large| Some(large.list.front()?.at));
             if next == Some(self.written) {
                 len = self.advance_large(len);
                 continue;
@@ -195,17 +212,23 @@ impl<V: AsRef<[u8]>> Output<V> {
 
     /// Goes on in the first large value. Says how much of `len` lies behind it.
     fn advance_large(&mut self, len: usize) -> usize {
-        let Some(large) = self.large.front() else {
+        let Some(large) = &mut self.large else {
             return len;
         };
-        let left = large.value.bytes().len() - self.large_written;
+        let Some(first) = large.list.front() else {
+            return len;
+        };
+        let left = first.value.bytes().len() - large.written;
         let step = left.min(len);
-        self.large_left -= step;
+        large.left -= step;
         if step == left {
-            self.large.pop_front();
-            self.large_written = 0;
+            large.list.pop_front();
+            large.written = 0;
         } else {
-            self.large_written += step;
+            large.written += step;
+        }
+        if large.list.is_empty() {
+            self.large = None;
         }
         len - step
     }
@@ -216,12 +239,13 @@ impl<V: AsRef<[u8]>> Output<V> {
         if self.written == 0 {
             return;
         }
-        if left == 0 && self.large.is_empty() {
+        if left == 0 && self.large.is_none() {
             self.bytes.clear();
             self.written = 0;
         } else if left == 0 || (self.written >= RECLAIM_AT && self.written >= left) {
             self.bytes.drain(..self.written);
-            for large in &mut self.large {
+            let large = self.large.iter_mut();
+            for large in large.flat_map(|large| &mut large.list) {
                 large.at -= self.written;
             }
             self.written = 0;
@@ -232,9 +256,7 @@ impl<V: AsRef<[u8]>> Output<V> {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.written = 0;
-        self.large.clear();
-        self.large_written = 0;
-        self.large_left = 0;
+        self.large = None;
     }
 
     /// Takes this empty buffer to write to, if it has none.
@@ -249,9 +271,6 @@ impl<V: AsRef<[u8]>> Output<V> {
     pub fn give_back(&mut self) -> Option<Vec<u8>> {
         if !self.is_empty() {
             return None;
-        }
-        if self.large.capacity() > 0 {
-            self.large = VecDeque::new();
         }
         self.written = 0;
         Some(std::mem::take(&mut self.bytes))
@@ -321,7 +340,7 @@ mod tests {
                 .for_each(|slice| bytes.extend_from_slice(slice));
             match out.one_piece() {
                 Some(piece) => assert_eq!(piece, bytes),
-                None => assert_ne!(out.large.len(), 0),
+                None => assert!(out.large.is_some()),
             }
             drop(slices);
             let step = len.min(bytes.len());
@@ -436,7 +455,7 @@ mod tests {
         assert!(out.is_empty() && out.io_slices().is_empty());
         let buffer = out.give_back().unwrap();
         assert!(buffer.capacity() >= 10_000);
-        assert_eq!((out.bytes.capacity(), out.large.capacity()), (0, 0));
+        assert!(out.bytes.capacity() == 0 && out.large.is_none());
         out.push_bytes(b"on");
         assert_eq!(drain(&mut out), b"on");
     }

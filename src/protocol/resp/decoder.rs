@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::short::short;
 use crate::protocol::Args;
 
 /// The longest element, in bytes.
@@ -18,7 +19,7 @@ pub const MAX_UNTRUSTED_BULK_LEN: usize = 16 << 10;
 /// The most elements of a request of such a client.
 pub const MAX_UNTRUSTED_ELEMENTS: usize = 10;
 
-const LINE_BREAK: &[u8] = b"\r\n";
+pub(super) const LINE_BREAK: &[u8] = b"\r\n";
 
 /// Why bytes are not a request, in Valkey's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -76,6 +77,15 @@ const _: () = assert!(MAX_REQUEST_LEN < u32::MAX as usize);
 #[derive(Debug, Clone, Default)]
 pub struct RespDecoder {
     untrusted: bool,
+    /// What it knows of a request that is not complete, if anything. In a box, since almost all requests
+    /// come whole.
+    partial: Option<Box<Partial>>,
+}
+
+/// What is known of a request of which not all is there, or that is being read.
+#[derive(Debug, Clone, Default)]
+struct Partial {
+    untrusted: bool,
     /// Where to go on: everything before this offset is understood.
     at: usize,
     /// The bytes behind `at` among which there is no `\r`.
@@ -102,7 +112,7 @@ impl RespDecoder {
 
     /// See [`Decoder::wanted`](crate::protocol::Decoder::wanted).
     pub fn wanted(&self) -> usize {
-        self.wanted
+        self.partial.as_ref().map_or(0, |partial| partial.wanted)
     }
 
     /// Finds the elements of the request that `bytes` begin with, and its length; `None` while it is
@@ -114,10 +124,46 @@ impl RespDecoder {
         args: &mut Args<'a>,
     ) -> Result<Option<usize>, RespError> {
         args.clear();
-        let untouched = self.at == 0 && self.searched == 0;
-        if untouched && let Some(taken) = short(bytes, args) {
-            return Ok(Some(taken));
+        let Some(partial) = &mut self.partial else {
+            if let Some(taken) = short(bytes, args) {
+                return Ok(Some(taken));
+            }
+            let mut partial = Partial::of(self.untrusted);
+            let found = partial.decode(bytes, args);
+            if let Ok(None) = found {
+                self.partial = Some(Box::new(partial));
+            }
+            return found;
+        };
+        partial.untrusted = self.untrusted;
+        let found = partial.decode(bytes, args);
+        if !matches!(found, Ok(None)) {
+            self.partial = None;
         }
+        found
+    }
+
+    /// See [`Decoder::start_over`](crate::protocol::Decoder::start_over).
+    pub fn start_over(&mut self) {
+        self.partial = None;
+    }
+}
+
+impl Partial {
+    /// Nothing is known yet.
+    fn of(untrusted: bool) -> Self {
+        Self {
+            untrusted,
+            ..Self::default()
+        }
+    }
+
+    /// Goes on where it stopped.
+    fn decode<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        args: &mut Args<'a>,
+    ) -> Result<Option<usize>, RespError> {
         if self.missing == 0 {
             match self.count(bytes)? {
                 None => return Ok(None),
@@ -135,17 +181,7 @@ impl RespDecoder {
         };
         args.clear();
         args.extend(self.found.iter().map(element));
-        let taken = self.at;
-        self.start_over();
-        Ok(Some(taken))
-    }
-
-    /// See [`Decoder::start_over`](crate::protocol::Decoder::start_over).
-    pub fn start_over(&mut self) {
-        *self = Self {
-            untrusted: self.untrusted,
-            ..Self::default()
-        };
+        Ok(Some(self.at))
     }
 
     /// The number of elements, once it is there; less than none is none.
@@ -261,61 +297,6 @@ impl RespDecoder {
     }
 }
 
-/// The most elements of a short request.
-const FEW: usize = 4;
-
-/// The length of no element of a short request has more than three digits.
-const SHORT: usize = 999;
-
-// So whoever sends one need not be trusted.
-const _: () = assert!(FEW <= MAX_UNTRUSTED_ELEMENTS && SHORT <= MAX_UNTRUSTED_BULK_LEN);
-
-/// Appends the elements of the request that `bytes` begin with, and tells its length, if it is whole and
-/// short: of at most [`FEW`] elements of at most [`SHORT`] bytes each. Almost all are, and to find them
-/// takes a third of the time that way. What is anything else, or not a request, is for the other way
-/// to tell.
-fn short<'a>(bytes: &'a [u8], args: &mut Args<'a>) -> Option<usize> {
-    let (count, mut rest) = short_header(bytes, b'*')?;
-    if count > FEW {
-        return None;
-    }
-    for _ in 0..count {
-        let (len, behind) = short_header(rest, b'$')?;
-        let (element, behind) = behind.split_at_checked(len)?;
-        rest = behind.strip_prefix(LINE_BREAK)?;
-        args.push(element);
-    }
-    Some(bytes.len() - rest.len())
-}
-
-/// A count or a length of up to three digits, and what is behind its line.
-fn short_header(bytes: &[u8], first: u8) -> Option<(usize, &[u8])> {
-    let value = |digit: &u8| usize::from(*digit - b'0');
-    match bytes {
-        [kind, a @ b'0'..=b'9', b'\r', b'\n', rest @ ..] if *kind == first => {
-            Some((value(a), rest))
-        }
-        [
-            kind,
-            a @ b'1'..=b'9',
-            b @ b'0'..=b'9',
-            b'\r',
-            b'\n',
-            rest @ ..,
-        ] if *kind == first => Some((value(a) * 10 + value(b), rest)),
-        [
-            kind,
-            a @ b'1'..=b'9',
-            b @ b'0'..=b'9',
-            c @ b'0'..=b'9',
-            b'\r',
-            b'\n',
-            rest @ ..,
-        ] if *kind == first => Some((value(a) * 100 + value(b) * 10 + value(c), rest)),
-        _ => None,
-    }
-}
-
 /// The line of a count or a length.
 struct Header<'a> {
     first: u8,
@@ -358,6 +339,7 @@ fn number(text: &[u8]) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::short::SHORT;
     use super::*;
     use crate::protocol::tests::{decode_pieces, decode_split};
     use crate::protocol::{Decoder, ProtocolError};
@@ -566,7 +548,7 @@ mod tests {
         assert_eq!(half, None);
         let (args, taken) = decode(&mut decoder, &bytes).unwrap().unwrap();
         assert_eq!((args.len(), taken), (MAX_ELEMENTS, bytes.len()));
-        assert!(!decoder.found.spilled(), "memory is given back");
+        assert!(decoder.partial.is_none(), "memory is given back");
     }
 
     #[test]
@@ -574,11 +556,13 @@ mod tests {
         let mut decoder = RespDecoder::default();
         let mut bytes = format!("*{MAX_ELEMENTS}\r\n").into_bytes();
         assert_eq!(decode(&mut decoder, &bytes), Ok(None));
-        assert!(!decoder.found.spilled());
+        let found = |decoder: &RespDecoder| decoder.partial.clone().unwrap().found;
+        assert!(!found(&decoder).spilled());
         bytes.extend(b"$0\r\n\r\n".repeat(100));
         assert_eq!(decode(&mut decoder, &bytes), Ok(None));
-        assert_eq!(decoder.found.len(), 100);
-        assert!(decoder.found.capacity() <= 200);
+        assert_eq!(found(&decoder).len(), 100);
+        let partial = decoder.partial.unwrap();
+        assert!(partial.found.capacity() <= 200);
     }
 
     /// What was read is made unreadable before more of it comes.
@@ -592,9 +576,10 @@ mod tests {
             let mut decoder = RespDecoder::default();
             assert_eq!(decode(&mut decoder, &whole[..at]), Ok(None));
             let expected = understood.iter().rfind(|end| **end <= at);
-            assert_eq!(decoder.at, *expected.unwrap_or(&0), "split at {at}");
+            let understood = decoder.partial.as_ref().map_or(0, |partial| partial.at);
+            assert_eq!(understood, *expected.unwrap_or(&0), "split at {at}");
             let mut spoilt = whole.clone();
-            spoilt[..decoder.at].fill(b'\r');
+            spoilt[..understood].fill(b'\r');
             let (args, taken) = decode(&mut decoder, &spoilt).unwrap().unwrap();
             assert_eq!((args.len(), args[2], taken), (3, &value[..], whole.len()));
         }

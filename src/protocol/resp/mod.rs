@@ -11,6 +11,7 @@
 
 mod decoder;
 mod encode;
+mod short;
 
 pub use decoder::{
     MAX_BULK_LEN, MAX_ELEMENTS, MAX_HEADER_LEN, MAX_REQUEST_LEN, MAX_UNTRUSTED_BULK_LEN,
