@@ -22,6 +22,7 @@ pub mod engine;
 pub mod metrics;
 pub mod protocol;
 pub mod server;
+mod spares;
 pub mod store;
 pub mod time;
 pub mod tools;

@@ -31,7 +31,10 @@ impl<'a> Ahead<'a> {
     pub(super) fn step<'b>(&mut self, left: impl FnOnce() -> Keys<'b>, store: &dyn InMemStore) {
         if self.warmed == 0 {
             let following = self.following.iter();
-            let following = following.flat_map(|batch| batch.ticket.steps.keys(&batch.operations));
+            let following = following.flat_map(|batch| {
+                let steps = &batch.ticket.contents.steps;
+                steps.keys(&batch.operations)
+            });
             let mut keys = SmallVec::<[&[u8]; WARM_AT_ONCE]>::new();
             for key in left().chain(following).take(WARM_AT_ONCE) {
                 self.warmed += 1;
@@ -55,6 +58,7 @@ mod tests {
     use super::*;
     use crate::command::{Applier, Operation, Reply, Sees};
     use crate::engine::batch::{Batch, Batched, Place};
+    use crate::engine::submission_of;
     use crate::store::{Entry, HashMap, HashSeed};
     use crate::time::Timestamp;
     use crate::wal::frame;
@@ -151,16 +155,8 @@ mod tests {
             }
         }
         let none = Arc::new(Semaphore::new(0)).try_acquire_many_owned(0);
-        Submission {
-            operations: batch.operations,
-            count: batch.count,
-            removes: crate::wal::group_commit::Removes::No,
-            ticket: Ticket {
-                steps: batch.steps,
-                answer: oneshot::channel().0,
-                _room: none.unwrap(),
-            },
-        }
+        let contents = batch.contents.unwrap();
+        submission_of(contents, oneshot::channel().0, none.unwrap())
     }
 
     #[test]
@@ -184,14 +180,15 @@ mod tests {
         };
         while let Some(batch) = batches.next() {
             let ahead = Ahead::new(batches.as_slice(), warmed);
-            let steps = batch.ticket.steps;
-            let mut batched = Batched::new(&batch.operations, steps, place, ahead);
-            while batched.next(&mut applier).is_some() {
+            let mut contents = batch.ticket.contents;
+            contents.operations = batch.operations;
+            let mut batched = Batched::new(&mut contents, place, ahead);
+            while batched.step(&mut applier) {
                 applied += 1;
                 let known: usize = noted.lock().iter().map(Vec::len).sum();
                 assert!((applied..applied + WARM_AT_ONCE).contains(&known));
             }
-            warmed = batched.finish().1.warmed();
+            warmed = batched.finish().warmed();
         }
         let all = noted.lock().concat();
         let expected: Vec<_> = keys.iter().map(|key| key.to_le_bytes().to_vec()).collect();
@@ -213,7 +210,8 @@ mod tests {
         for key in [b"one", b"two"] {
             batch.read(|_, _| Reply::Ok, &[key], Sees::Key);
         }
-        let left = batch.steps.into_left();
+        let mut contents = batch.contents.unwrap();
+        let left = contents.steps.left();
         Ahead::default().step(|| left.keys(frame::Operations::new(&[])), &store);
         assert_eq!(*noted.lock(), [[b"one".to_vec(), b"two".to_vec()]]);
     }

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::Ticket;
 use super::ahead::Ahead;
-use super::batch::{self, Applied, Batched, Place};
-use super::steps::Steps;
-use crate::command::{Applier, Reply, Sequence, View, Watches};
+use super::batch::{self, Applied, Batched, Contents, Place};
+use crate::command::{Applier, Sequence, View, Watches};
 use crate::store::InMemStore;
 use crate::time::SharedClock;
 use crate::wal::group_commit::Group;
@@ -120,7 +119,7 @@ impl State {
     }
 
     /// Carries out a batch where no log is kept.
-    pub(super) fn apply_unlogged(&self, operations: &[u8], steps: Steps) -> Applied {
+    pub(super) fn apply_unlogged(&self, mut contents: Box<Contents>) -> Applied {
         let mut applier = self.applier.write();
         self.clock.begin_write();
         let place = Place {
@@ -128,37 +127,30 @@ impl State {
             time: self.clock.now(),
         };
         self.clock.begin_frame(place.time);
-        let mut batched = Batched::new(operations, steps, place, Ahead::default());
-        let replies = std::iter::from_fn(|| batched.next(&mut applier)).collect();
+        let mut batched = Batched::new(&mut contents, place, Ahead::default());
+        while batched.step(&mut applier) {}
         self.clock.end_writes(1);
-        let (laps, _) = batched.finish();
-        Applied { replies, laps }
+        Applied::new(contents)
     }
 
-    /// Carries out a group in one go, and returns the replies of all its steps.
-    pub(super) fn apply_alone(&self, group: Group<Ticket>) -> Applied {
-        let Applied {
-            mut replies,
-            mut laps,
-        } = Applied::default();
+    /// Carries out a batch, a group of its own, in one go.
+    pub(super) fn apply_alone(&self, group: Group<Ticket>) -> Option<Applied> {
+        let (place, error) = self.place_of(&group.outcome);
         let count = group.submissions.len();
-        let (mut place, error) = self.place_of(&group.outcome);
-        for submission in group.submissions {
-            let steps = submission.ticket.steps;
-            if let Some(error) = &error {
-                replies.append(&mut batch::refuse(steps, &self.view(), error));
-                continue;
+        let alone = group.submissions.into_iter().next()?;
+        let mut contents = alone.ticket.contents;
+        contents.operations = alone.operations;
+        match &error {
+            Some(error) => batch::refuse(&mut contents, &self.view(), error),
+            None => {
+                let mut batched = Batched::new(&mut contents, place, Ahead::default());
+                let mut applier = self.applier.write();
+                batched.resume();
+                while batched.step(&mut applier) {}
             }
-            let ahead = Ahead::default();
-            let mut batched = Batched::new(&submission.operations, steps, place, ahead);
-            place.position += u64::from(submission.count);
-            let mut applier = self.applier.write();
-            batched.resume();
-            replies.extend(std::iter::from_fn(|| batched.next(&mut applier)));
-            laps.append(&mut batched.finish().0);
         }
         self.clock.end_writes(count);
-        Applied { replies, laps }
+        Some(Applied::new(contents))
     }
 
     /// Where a group stands in the log, or why it does not.
@@ -198,33 +190,35 @@ pub(super) async fn apply_groups(
         let count = group.submissions.len();
         let mut submissions = group.submissions.into_iter();
         let mut warmed = 0;
+        let mut taken: Option<OwnedSemaphorePermit> = None;
         while let Some(submission) = submissions.next() {
             let Ticket {
-                steps,
+                mut contents,
                 answer,
-                _room,
+                room,
             } = submission.ticket;
-            let applied = match &error {
-                Some(error) => Applied {
-                    replies: batch::refuse(steps, &state.view(), error),
-                    laps: Vec::new(),
-                },
+            contents.operations = submission.operations;
+            match &error {
+                Some(error) => batch::refuse(&mut contents, &state.view(), error),
                 None => {
-                    let mut replies = Vec::with_capacity(steps.len());
                     let ahead = Ahead::new(submissions.as_slice(), warmed);
-                    let mut batched = Batched::new(&submission.operations, steps, place, ahead);
-                    while state.take_turn(&mut batched, &mut replies, &mut budget) {
+                    let mut batched = Batched::new(&mut contents, place, ahead);
+                    while state.take_turn(&mut batched, &mut budget) {
                         tokio::task::yield_now().await;
                     }
-                    let (laps, ahead) = batched.finish();
-                    warmed = ahead.warmed();
-                    Applied { replies, laps }
+                    warmed = batched.finish().warmed();
                 }
-            };
+            }
             place.position += u64::from(submission.count);
             // The client may have gone; its writes are durable all the same.
-            let _ = answer.send(applied);
+            let _ = answer.send(Applied::new(contents));
+            // To give back the room of each by itself would cost as much as to apply it.
+            match &mut taken {
+                Some(taken) => taken.merge(room),
+                None => taken = Some(room),
+            }
         }
+        drop(taken);
         state.clock.end_writes(count);
         unapplied.fetch_sub(1, Ordering::Release);
     }
@@ -233,16 +227,10 @@ pub(super) async fn apply_groups(
 impl State {
     /// Carries out steps until there are no more of them, or until the turn is over: then there
     /// may be.
-    fn take_turn(
-        &self,
-        batched: &mut Batched<'_>,
-        replies: &mut Vec<Reply>,
-        budget: &mut usize,
-    ) -> bool {
+    fn take_turn(&self, batched: &mut Batched<'_>, budget: &mut usize) -> bool {
         let mut applier = self.applier.write();
         batched.resume();
-        while let Some(reply) = batched.next(&mut applier) {
-            replies.push(reply);
+        while batched.step(&mut applier) {
             *budget -= 1;
             if *budget == 0 {
                 *budget = STEPS_PER_TURN;

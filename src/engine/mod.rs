@@ -28,11 +28,13 @@ mod steps;
 mod sweep;
 
 use std::num::NonZeroUsize;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
 
 use crate::command::{ReadFn, Reply, Sees, View, Watches};
 use crate::store::InMemStore;
@@ -42,11 +44,11 @@ use crate::wal::group_commit::{self, Removes, Submission, Submitter};
 use crate::wal::recovery::{self, Progress, RecoveryError, Report};
 use crate::wal::{LogOptions, SyncPolicy};
 use applying::{State, apply_groups};
+use batch::Contents;
 use compaction::Compaction;
 use gather::{Quiet, complete_groups};
 use replay::Replayer;
 use room::SnapshotRoom;
-use steps::Steps;
 
 pub use batch::{Applied, Batch, Transaction};
 pub use compaction::{CompactionError, CompactionOptions, CompactionStatus, LastSnapshot};
@@ -77,9 +79,55 @@ pub enum StartError {
 /// What the log hands back with a batch.
 #[derive(Debug)]
 struct Ticket {
-    steps: Steps,
+    /// All but the operations, which the log has.
+    contents: Box<Contents>,
     answer: oneshot::Sender<Applied>,
-    _room: OwnedSemaphorePermit,
+    room: OwnedSemaphorePermit,
+}
+
+/// What the log is given of a batch.
+fn submission_of(
+    mut contents: Box<Contents>,
+    answer: oneshot::Sender<Applied>,
+    room: OwnedSemaphorePermit,
+) -> Submission<Ticket> {
+    Submission {
+        operations: std::mem::take(&mut contents.operations),
+        count: contents.count,
+        removes: match (contents.adds, contents.clears) {
+            (true, _) => Removes::No,
+            (false, false) => Removes::Keys,
+            (false, true) => Removes::All,
+        },
+        ticket: Ticket {
+            contents,
+            answer,
+            room,
+        },
+    }
+}
+
+/// What became of a batch that was handed over.
+#[derive(Debug)]
+pub enum Submitted {
+    /// It is carried out.
+    Applied(Applied),
+    /// The log has it.
+    UnderWay(UnderWay),
+    /// Too much else waits for the log. [`Engine::submit`] waits for that.
+    NoRoom(Batch),
+}
+
+/// A batch that the log has, to be awaited.
+#[derive(Debug)]
+pub struct UnderWay(oneshot::Receiver<Applied>);
+
+impl Future for UnderWay {
+    type Output = Result<Applied, Stopped>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map_err(|_| Stopped)
+    }
 }
 
 /// A store and its log. Shared by all connections.
@@ -291,62 +339,81 @@ impl Engine {
     /// Carries out a batch, and returns a reply for each of its steps, once all its operations are
     /// durable. Waits where too much else waits for the log.
     pub async fn submit(&self, batch: Batch) -> Result<Applied, Stopped> {
-        let cost = batch.cost();
-        let Batch {
-            operations,
-            count,
-            adds,
-            clears,
-            steps,
-        } = batch;
-        let (submitter, group_begun, room) = match self.writes.get() {
-            Some(Writes::Logged {
-                submitter,
-                group_begun,
-                room,
-                ..
-            }) => (submitter, group_begun, room),
-            Some(Writes::Unlogged) => return Ok(self.state.apply_unlogged(&operations, steps)),
+        let submitted = match self.try_submit(batch)? {
+            Submitted::NoRoom(batch) => {
+                let Some(Writes::Logged { room, .. }) = self.writes.get() else {
+                    return Err(Stopped);
+                };
+                let permits = permits_of(&batch);
+                let permit = Arc::clone(room).acquire_many_owned(permits).await;
+                self.submit_with(permit.map_err(|_| Stopped)?, batch)?
+            }
+            submitted => submitted,
+        };
+        match submitted {
+            Submitted::Applied(applied) => Ok(applied),
+            Submitted::UnderWay(answer) => answer.await,
+            Submitted::NoRoom(_) => Err(Stopped),
+        }
+    }
+
+    /// The same for whoever does not wait here. If the log is idle it blocks for as long as the disk
+    /// takes, all the same.
+    pub fn try_submit(&self, mut batch: Batch) -> Result<Submitted, Stopped> {
+        let room = match self.writes.get() {
+            Some(Writes::Logged { room, .. }) => room,
+            Some(Writes::Unlogged) => {
+                let contents = batch.contents.take();
+                let applied = contents.map(|contents| self.state.apply_unlogged(contents));
+                return Ok(Submitted::Applied(applied.unwrap_or_default()));
+            }
             None => return Err(Stopped),
         };
-        // A batch larger than the whole account waits until it is alone.
-        let permits = u32::try_from(cost.min(MAX_WAITING_BYTES)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(room)
-            .acquire_many_owned(permits)
-            .await
-            .map_err(|_| Stopped)?;
-        let (answer, answered) = oneshot::channel();
-        let ticket = Ticket {
-            steps,
-            answer,
-            _room: permit,
-        };
-        let submission = Submission {
-            operations,
-            count,
-            removes: match (adds, clears) {
-                (true, _) => Removes::No,
-                (false, false) => Removes::Keys,
-                (false, true) => Removes::All,
-            },
-            ticket,
-        };
-        self.state.clock().begin_write();
-        let submission = match self.commit_here(submission) {
-            Ok(applied) => return Ok(applied),
-            Err(submission) => submission,
-        };
-        if submitter.submit(submission).map_err(|_| Stopped)? {
-            // One that was told already looks at this group, too.
-            let _ = group_begun.try_send(());
+        match Arc::clone(room).try_acquire_many_owned(permits_of(&batch)) {
+            Ok(permit) => self.submit_with(permit, batch),
+            Err(TryAcquireError::NoPermits) => Ok(Submitted::NoRoom(batch)),
+            Err(TryAcquireError::Closed) => Err(Stopped),
         }
-        answered.await.map_err(|_| Stopped)
+    }
+
+    /// Hands over a batch for which there is room.
+    fn submit_with(
+        &self,
+        permit: OwnedSemaphorePermit,
+        batch: Batch,
+    ) -> Result<Submitted, Stopped> {
+        let Some(Writes::Logged {
+            submitter,
+            group_begun,
+            ..
+        }) = self.writes.get()
+        else {
+            return Err(Stopped);
+        };
+        let Some(contents) = batch.contents.filter(|contents| contents.steps.len() > 0) else {
+            return Ok(Submitted::Applied(Applied::default()));
+        };
+        let (answer, answered) = oneshot::channel();
+        self.state.clock().begin_write();
+        match self.commit_here(submission_of(contents, answer, permit)) {
+            Ok(applied) => Ok(Submitted::Applied(applied.unwrap_or_default())),
+            Err(submission) => {
+                if submitter.submit(submission).map_err(|_| Stopped)? {
+                    // One that was told already looks at this group, too.
+                    let _ = group_begun.try_send(());
+                }
+                Ok(Submitted::UnderWay(UnderWay(answered)))
+            }
+        }
     }
 
     /// Commits and applies a batch on this thread, if the log is idle and every group before it
     /// has been applied: then nobody else commits or applies until this is done, so the order of
     /// the log holds. The other tasks of this thread go on elsewhere meanwhile (P3).
-    fn commit_here(&self, batch: Submission<Ticket>) -> Result<Applied, Submission<Ticket>> {
+    fn commit_here(
+        &self,
+        batch: Submission<Ticket>,
+    ) -> Result<Option<Applied>, Submission<Ticket>> {
         let Some(Writes::Logged {
             submitter,
             unapplied,
@@ -374,6 +441,11 @@ impl Engine {
             submitter.close();
         }
     }
+}
+
+/// How much room a batch takes. One larger than the whole account waits until it is alone.
+fn permits_of(batch: &Batch) -> u32 {
+    u32::try_from(batch.cost().min(MAX_WAITING_BYTES)).unwrap_or(u32::MAX)
 }
 
 /// Does what takes long on this thread, whose other tasks go on elsewhere meanwhile, where the

@@ -32,13 +32,14 @@ pub(super) enum Step {
     /// Hands back a reply that was ready when the pipeline was read.
     Ready(Reply),
     /// Applies the next operation, a transaction, whose steps these are.
-    Transaction(Steps),
+    Transaction(Box<Steps>),
 }
 
 /// Steps, in order.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
-    list: Vec<Step>,
+    /// Most batches have one.
+    list: SmallVec<[Step; 1]>,
     /// In a box, since most batches have no read.
     args: Option<Box<Args>>,
     /// What they hold beside their operations.
@@ -63,10 +64,6 @@ impl Steps {
         self.list.len()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
     /// How much they count among what waits for the log.
     pub(super) fn cost(&self) -> usize {
         self.list.len() * STEP_COST + self.held
@@ -78,7 +75,7 @@ impl Steps {
 
     pub(super) fn transaction(&mut self, steps: Self) {
         self.held += steps.cost();
-        self.list.push(Step::Transaction(steps));
+        self.list.push(Step::Transaction(Box::new(steps)));
     }
 
     pub(super) fn read(&mut self, run: ReadFn, args: &[&[u8]], of_key: bool) {
@@ -105,13 +102,22 @@ impl Steps {
         self.list.push(Step::Ready(reply));
     }
 
-    /// To carry them out, one after the other.
-    pub(super) fn into_left(self) -> StepsLeft {
+    /// To carry them out, one after the other, once.
+    pub(super) fn left(&mut self) -> StepsLeft<'_> {
+        let args = self.args.as_ref();
         StepsLeft {
-            list: self.list.into_iter(),
-            args: self.args.map_or_else(Args::default, |args| *args),
-            taken: (0, 0),
+            list: self.list.iter_mut(),
+            bytes: args.map_or(&[], |args| &args.bytes),
+            lens: args.map_or(&[], |args| &args.lens),
         }
+    }
+
+    /// Makes it one of no steps, and says how many bytes of memory it holds all the same.
+    pub(super) fn empty(&mut self) -> usize {
+        self.list.clear();
+        self.args = None;
+        self.held = 0;
+        self.list.capacity() * size_of::<Step>()
     }
 
     /// To look at the keys of all of them, which these are the operations of.
@@ -143,54 +149,41 @@ fn held_by(reply: &Reply) -> usize {
     }
 }
 
-/// Steps that are being carried out: those that are left.
+/// Steps that are being carried out: those that are left, and their arguments.
 #[derive(Debug)]
-pub(super) struct StepsLeft {
-    list: std::vec::IntoIter<Step>,
-    args: Args,
-    /// How many bytes of the arguments, and how many of these, belong to steps before.
-    taken: (usize, usize),
+pub(super) struct StepsLeft<'a> {
+    list: std::slice::IterMut<'a, Step>,
+    bytes: &'a [u8],
+    lens: &'a [usize],
 }
 
-impl StepsLeft {
+impl<'a> StepsLeft<'a> {
     pub(super) fn is_empty(&self) -> bool {
         self.list.as_slice().is_empty()
     }
 
     /// The next step. The arguments of a read must be taken before the one after it.
     pub(super) fn next(&mut self) -> Option<Step> {
-        self.list.next()
+        let step = self.list.next()?;
+        Some(std::mem::replace(step, Step::Write))
     }
 
     /// The arguments of the read that was taken just now, which has so many.
-    pub(super) fn args(&mut self, count: usize) -> SmallVec<[&[u8]; 4]> {
-        let (from, first) = self.taken;
-        let lens = self.args.lens.get(first..first + count);
-        let lens = lens.unwrap_or_default();
-        let mut bytes = self.args.bytes.get(from..).unwrap_or_default();
-        let args = lens.iter().map(|len| split_off(&mut bytes, *len));
-        let args = args.collect();
-        self.taken = (from + lens.iter().sum::<usize>(), first + count);
-        args
+    pub(super) fn args(&mut self, count: usize) -> SmallVec<[&'a [u8]; 4]> {
+        let (lens, rest) = self.lens.split_at_checked(count).unwrap_or_default();
+        self.lens = rest;
+        let args = lens.iter().map(|len| split_off(&mut self.bytes, *len));
+        args.collect()
     }
 
     /// To look at the keys of those that are left; `operations` are those of their writes.
-    pub(super) fn keys<'a>(&'a self, operations: frame::Operations<'a>) -> Keys<'a> {
-        let (bytes, lens) = self.args_left();
+    pub(super) fn keys<'b>(&'b self, operations: frame::Operations<'b>) -> Keys<'b> {
         Keys {
             steps: self.list.as_slice().iter(),
-            bytes,
-            lens,
+            bytes: self.bytes,
+            lens: self.lens,
             operations,
         }
-    }
-
-    fn args_left(&self) -> (&[u8], &[usize]) {
-        let (bytes, lens) = self.taken;
-        (
-            self.args.bytes.get(bytes..).unwrap_or_default(),
-            self.args.lens.get(lens..).unwrap_or_default(),
-        )
     }
 }
 
@@ -254,7 +247,7 @@ mod tests {
         let first: Vec<_> = reads.iter().filter_map(|args| args.first()).collect();
         assert_eq!(keys.iter().collect::<Vec<_>>(), first);
 
-        let mut left = steps.into_left();
+        let mut left = steps.left();
         for args in reads {
             let none = frame::Operations::new(&[]);
             let key = left.keys(none).next().unwrap();

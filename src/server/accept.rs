@@ -9,7 +9,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Shared;
-use super::connection::{self, Connection};
+use super::connection::Connection;
+use super::ending::linger;
 use crate::metrics::Counter;
 
 /// Refusals under way at once; a client beyond that is closed without a word.
@@ -30,7 +31,7 @@ pub(super) async fn accept_connections(listener: TcpListener, shared: Arc<Shared
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = shared.stop.cancelled() => return,
+            () = shared.stop.begins() => return,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -44,7 +45,7 @@ pub(super) async fn accept_connections(listener: TcpListener, shared: Arc<Shared
                 tracing::error!(%error, "cannot accept connections; trying again in {pause:?}");
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
-                    () = shared.stop.cancelled() => return,
+                    () = shared.stop.begins() => return,
                 }
                 pause = (pause * 2).min(PAUSE.1);
             }
@@ -80,10 +81,10 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
     prepare(&stream);
     let local = stream.local_addr().unwrap_or(peer);
     let connected = shared.clients.add(peer, local, shared.stop.child_token());
-    let (task, stop) = (Arc::clone(shared), shared.stop.clone());
+    let task = Arc::clone(shared);
     shared.connections.spawn(async move {
         let mut connection = Connection::new(stream, task, connected);
-        if let Err(error) = connection.serve(&stop).await {
+        if let Err(error) = connection.serve().await {
             tracing::debug!(%error, "a connection ended early");
         }
         drop(permit);
@@ -113,7 +114,7 @@ fn refuse(mut stream: TcpStream, shared: &Arc<Shared>, why: &'static str) {
     shared.connections.spawn(async move {
         let refusal = async {
             stream.write_all(why.as_bytes()).await?;
-            connection::linger(&mut stream).await
+            linger(&mut stream).await
         };
         // A client that does not read its refusal is closed all the same.
         let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refusal).await;

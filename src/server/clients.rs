@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -35,10 +37,9 @@ impl Clients {
             id,
             addr,
             local,
-            since: Instant::now(),
             kill,
             traits: Mutex::default(),
-            activity: Activity::default(),
+            activity: Activity::new(),
             waiting: Waiting::default(),
         });
         self.connected.lock().insert(id, Arc::clone(&client));
@@ -79,8 +80,7 @@ pub(super) struct Client {
     pub(super) id: u64,
     pub(super) addr: SocketAddr,
     pub(super) local: SocketAddr,
-    pub(super) since: Instant,
-    /// Cancelled by whoever wants it gone.
+    /// Cancelled by whoever wants it gone, and when the server stops.
     pub(super) kill: CancellationToken,
     pub(super) traits: Mutex<Traits>,
     pub(super) activity: Activity,
@@ -107,34 +107,61 @@ pub(super) enum Role {
     Monitor,
 }
 
-/// What a client does. Only its own task writes it.
-#[derive(Debug, Default)]
+/// What a client does. Only its own task writes it, but for `ended`.
+///
+/// What is written with each request lies in one line of the processor's cache: with many clients each
+/// line more is one more to wait for.
+#[derive(Debug)]
+#[repr(C, align(64))]
 pub(super) struct Activity {
-    pub(super) descriptor: AtomicI32,
-    /// The number of its last command and one, or 0.
-    command: AtomicUsize,
-    /// When that came, in milliseconds since it connected.
+    since: Instant,
+    /// When it sent something last, in milliseconds since it connected.
     at: AtomicU64,
     commands: AtomicU64,
     pub(super) input: AtomicU64,
     pub(super) output: AtomicU64,
+    /// The number of its last command and one, or 0.
+    command: AtomicU32,
+    pub(super) descriptor: AtomicI32,
+    /// Whether someone has ended it.
+    ended: AtomicBool,
+    pub(super) no_evict: AtomicBool,
+    pub(super) no_touch: AtomicBool,
     /// How many commands its transaction has and one, or 0 if it is in none.
     queued: AtomicI64,
     watched: AtomicUsize,
-    pub(super) no_evict: AtomicBool,
-    pub(super) no_touch: AtomicBool,
 }
 
 impl Activity {
-    /// It sent something, so long after it connected.
-    pub(super) fn woke(&self, after: Duration) {
-        let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            at: AtomicU64::default(),
+            commands: AtomicU64::default(),
+            input: AtomicU64::default(),
+            output: AtomicU64::default(),
+            command: AtomicU32::default(),
+            descriptor: AtomicI32::default(),
+            ended: AtomicBool::default(),
+            no_evict: AtomicBool::default(),
+            no_touch: AtomicBool::default(),
+            queued: AtomicI64::default(),
+            watched: AtomicUsize::default(),
+        }
+    }
+
+    /// It sends something at this moment.
+    pub(super) fn wakes(&self, now: Instant) {
+        let after = now.saturating_duration_since(self.since).as_millis();
+        let millis = u64::try_from(after).unwrap_or(u64::MAX);
         self.at.store(millis, Ordering::Relaxed);
     }
 
     /// It asked for the command of this number.
     pub(super) fn asked(&self, command: usize) {
-        self.command.store(command + 1, Ordering::Relaxed);
+        // There are a few hundred.
+        let number = u32::try_from(command + 1).unwrap_or(0);
+        self.command.store(number, Ordering::Relaxed);
     }
 
     /// It was answered.
@@ -151,7 +178,8 @@ impl Activity {
 
     /// The number of its last command.
     pub(super) fn command(&self) -> Option<usize> {
-        self.command.load(Ordering::Relaxed).checked_sub(1)
+        let number = self.command.load(Ordering::Relaxed);
+        number.checked_sub(1).map(|number| number as usize)
     }
 
     /// How many commands were carried out for it.
@@ -215,6 +243,17 @@ impl Waiting {
 }
 
 impl Client {
+    /// Ends it: its connection is cut off.
+    pub(super) fn end(&self) {
+        self.activity.ended.store(true, Ordering::Release);
+        self.kill.cancel();
+    }
+
+    /// Whether someone has ended it. Costs less than to ask `kill`.
+    pub(super) fn is_ended(&self) -> bool {
+        self.activity.ended.load(Ordering::Acquire)
+    }
+
     /// Gives it a name, which may be empty.
     pub(super) fn set_name(&self, name: &[u8]) -> Result<(), ErrorReply> {
         if !is_plain(name) {
@@ -236,7 +275,7 @@ impl Client {
 
     /// How long it has been connected.
     pub(super) fn age(&self) -> Duration {
-        self.since.elapsed()
+        self.activity.since.elapsed()
     }
 
     /// How long ago it last sent anything.

@@ -15,20 +15,21 @@ use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::Shared;
 use super::clients::{self, Connected};
+use super::commands::Answers;
+use super::ending::{Ending, killed, linger, waiting_bytes};
 use super::session::{End, Session, Taken, Wait};
 use super::stretch::{Found, Stretch, Then};
 use crate::command::{Reply, error};
+use crate::engine::{self, UnderWay};
 use crate::metrics::Counter;
 use crate::protocol::{self, ErrorReply};
 
@@ -47,14 +48,21 @@ const SUBMIT_AT: usize = 256 << 10;
 const KEEP_OUT: usize = 2 * WRITE_AT;
 /// How often a connection that is never idle looks whether the server stops.
 const ROUNDS_BETWEEN_LOOKS: u64 = 16;
-/// How long a client whose connection is closed after an error may go on sending.
-const LINGER: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// Where all connections of this thread read to.
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_LEN].into_boxed_slice());
     /// What one of them writes to, from its first reply until all are written.
     static WRITE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A batch that was handed over.
+#[derive(Debug)]
+enum Submitted {
+    /// The log has it.
+    UnderWay(UnderWay),
+    /// These replies of it are left to be written.
+    Answered(Answers),
 }
 
 /// What a connection does next.
@@ -79,6 +87,8 @@ pub(super) struct Connection {
     session: Session,
     /// What was read and not carried out.
     rest: BytesMut,
+    /// A batch that was handed over, until its replies are written. Nothing is read meanwhile.
+    batch: Option<Submitted>,
     /// Its place among the clients, which others can end.
     connected: Connected,
 }
@@ -91,26 +101,24 @@ impl Connection {
             stream,
             session: Session::new(shared, Arc::clone(&connected.client)),
             rest: BytesMut::new(),
+            batch: None,
             connected,
         }
     }
 
-    /// Serves the client until it leaves, or until `stop`: then what has arrived is carried out
+    /// Serves the client until it leaves, or until the server stops: then what has arrived is carried out
     /// and answered. A client that another has killed is cut off.
     ///
     /// This is what an idle connection costs. What is seldom waited for has a box of its own.
-    pub(super) async fn serve(&mut self, stop: &CancellationToken) -> io::Result<()> {
-        // Cancelled when the server stops, too.
-        let ended = self.connected.client.kill.clone();
-        let cancelled = pin!(ended.cancelled());
-        let mut ending = Ending {
-            token: &ended,
-            cancelled,
-            told: None,
-        };
+    pub(super) async fn serve(&mut self) -> io::Result<()> {
+        let shared = Arc::clone(&self.session.shared);
+        let stop = &shared.stop;
+        let client = Arc::clone(&self.connected.client);
+        let cancelled = pin!(client.kill.cancelled());
+        let mut ending = Ending::new(&client, stop, cancelled);
         for round in 1_u64.. {
             // While there is always something to read, the wait below never gets to `ending`.
-            if round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) && ended.is_cancelled() {
+            if round.is_multiple_of(ROUNDS_BETWEEN_LOOKS) && ending.has_come() {
                 break;
             }
             let next = poll_fn(|cx| match self.poll_rounds(cx) {
@@ -120,26 +128,33 @@ impl Connection {
             let Some(next) = next.await? else {
                 break;
             };
-            let settled = tokio::select! {
-                biased;
-                settled = self.settle(next) => settled?,
-                // A client that takes no replies can be ended all the same.
-                () = killed(&ended, stop) => return Ok(()),
-            };
-            if let Some(end) = settled {
+            if let Some(end) = Box::pin(self.settle_unless_killed(next)).await? {
                 return Box::pin(self.end(end)).await;
             }
         }
-        if stop.is_cancelled() {
+        if stop.has_begun() {
             Box::pin(self.finish()).await
         } else {
             Ok(())
         }
     }
 
+    /// Settles what the last bytes led to, but for a client that is ended meanwhile: one that takes no
+    /// replies can be ended all the same.
+    async fn settle_unless_killed(&mut self, next: Next) -> io::Result<Option<End>> {
+        let shared = Arc::clone(&self.session.shared);
+        let client = Arc::clone(&self.connected.client);
+        tokio::select! {
+            biased;
+            settled = self.settle(next) => settled,
+            () = killed(&client.kill, &shared.stop) => Ok(Some(End::Drop)),
+        }
+    }
+
     /// Carries out what had arrived when the server was told to stop, and closes. What a client
     /// sends from then on is not read: one that never stops sending does not hold up the stop.
     async fn finish(&mut self) -> io::Result<()> {
+        self.answer_batch().await?;
         let mut arrived = waiting_bytes(&self.stream)?;
         while arrived > 0 {
             let (next, len) = self.read().await?;
@@ -172,6 +187,7 @@ impl Connection {
             if matches!(next, Next::End(End::Drop)) {
                 return Ok(Some(End::Drop));
             }
+            self.answer_batch().await?;
             if !self.session.batch.is_empty() {
                 self.submit().await?;
             }
@@ -242,7 +258,7 @@ impl Connection {
         };
         tokio::select! {
             () = happened => false,
-            () = client.kill.cancelled() => !self.session.shared.stop.is_cancelled(),
+            () = client.kill.cancelled() => !self.session.shared.stop.has_begun(),
             () = left, if may_leave => true,
         }
     }
@@ -252,22 +268,24 @@ impl Connection {
         poll_fn(|cx| self.poll_read(cx)).await
     }
 
-    /// Reads, carries out and answers, for as long as there is something to read, nothing has to
-    /// wait for the log, and the client takes its replies: almost always. The rest is for
-    /// [`settle`](Self::settle). A client that has closed its side gets its connection closed: all
-    /// its replies are written by then.
+    /// Reads, carries out and answers, for as long as there is something to read and the log has room: almost
+    /// always. It waits for a batch that the log has, until the client has taken all of its replies. The rest is
+    /// for [`settle`](Self::settle). A client that has closed its side gets its connection closed: all its
+    /// replies are written by then.
     fn poll_rounds(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
         let mut taken = 0;
         while taken < TURN {
+            ready!(self.poll_answer_batch(cx))?;
             let (next, len) = match self.poll_read(cx)? {
                 Poll::Ready(read) => read,
                 // A monitor has something to be shown although it asks nothing.
                 Poll::Pending if self.session.poll_shown(cx) => (Next::Read, 0),
                 Poll::Pending => return Poll::Pending,
             };
+            // What was read ahead of the first write need not wait for the disk (P3).
             let settled = matches!(next, Next::Read)
-                && self.session.batch.is_empty()
-                && self.poll_flush(cx)?.is_ready();
+                && self.poll_flush(cx)?.is_ready()
+                && (self.session.batch.is_empty() || self.try_submit());
             if !settled {
                 return Poll::Ready(Ok(next));
             }
@@ -389,23 +407,65 @@ impl Connection {
         }
     }
 
-    /// Has the log take the batch, and turns its replies into bytes, writing them as they grow.
+    /// Hands the batch over, if the log has room. Says whether it had.
+    fn try_submit(&mut self) -> bool {
+        let batch = self.session.take_batch();
+        let submitted = match self.session.shared.engine.try_submit(batch) {
+            Ok(engine::Submitted::UnderWay(batch)) => Submitted::UnderWay(batch),
+            Ok(engine::Submitted::Applied(applied)) => {
+                Submitted::Answered(self.session.settle(Ok(applied)))
+            }
+            Ok(engine::Submitted::NoRoom(batch)) => {
+                self.session.batch = batch;
+                return false;
+            }
+            Err(stopped) => Submitted::Answered(self.session.settle(Err(stopped))),
+        };
+        self.batch = Some(submitted);
+        true
+    }
+
+    /// Has the log take the batch, once it has room, and writes the replies.
     async fn submit(&mut self) -> io::Result<()> {
         // What was read ahead of the first write need not wait for the disk (P3).
         self.flush().await?;
-        let (batch, pending) = self.session.take_batch();
-        let applied = match self.session.shared.engine.submit(batch).await {
-            Ok(applied) => applied,
-            Err(_) => Session::stopped(pending.len()),
+        let batch = self.session.take_batch();
+        let applied = self.session.shared.engine.submit(batch).await;
+        self.batch = Some(Submitted::Answered(self.session.settle(applied)));
+        self.answer_batch().await
+    }
+
+    /// Waits for the batch that the log has, if any, and writes its replies.
+    async fn answer_batch(&mut self) -> io::Result<()> {
+        poll_fn(|cx| self.poll_answer_batch(cx)).await
+    }
+
+    fn poll_answer_batch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut answers = match self.batch.take() {
+            None => return Poll::Ready(Ok(())),
+            Some(Submitted::Answered(answers)) => answers,
+            Some(Submitted::UnderWay(mut batch)) => match Pin::new(&mut batch).poll(cx) {
+                Poll::Ready(applied) => self.session.settle(applied),
+                Poll::Pending => {
+                    self.batch = Some(Submitted::UnderWay(batch));
+                    return Poll::Pending;
+                }
+            },
         };
         self.lend_buffer();
-        for (reply, dialect) in self.session.settle_batch(pending, applied) {
-            protocol::encode(reply, dialect, &mut self.session.out);
-            if self.session.out.len() >= WRITE_AT {
-                self.flush().await?;
+        loop {
+            let full = self.session.out.len() >= WRITE_AT;
+            let next = if full { None } else { answers.next() };
+            match next {
+                Some((reply, dialect)) => protocol::encode(reply, dialect, &mut self.session.out),
+                None if self.poll_flush(cx)?.is_pending() => {
+                    self.batch = Some(Submitted::Answered(answers));
+                    return Poll::Pending;
+                }
+                None if full => {}
+                None => return Poll::Ready(Ok(())),
             }
         }
-        Ok(())
     }
 
     /// Writes all replies.
@@ -453,56 +513,5 @@ impl Connection {
     /// Lends the replies a buffer, if they have none.
     fn lend_buffer(&mut self) {
         WRITE_BUFFER.with_borrow_mut(|buffer| self.session.out.lend(buffer));
-    }
-}
-
-/// Whether a connection is ended, for a task that waits for something else, too, and so asks often:
-/// to look costs much less than to poll the future, which has to be done once for each waker.
-struct Ending<'a, 't> {
-    token: &'t CancellationToken,
-    cancelled: Pin<&'a mut WaitForCancellationFuture<'t>>,
-    /// Who is woken when it is ended.
-    told: Option<Waker>,
-}
-
-impl Ending<'_, '_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let waker = cx.waker();
-        if self.told.as_ref().is_some_and(|told| told.will_wake(waker)) {
-            return match self.token.is_cancelled() {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            };
-        }
-        self.told = Some(waker.clone());
-        self.cancelled.as_mut().poll(cx)
-    }
-}
-
-/// Waits until the client is ended while the server goes on.
-async fn killed(ended: &CancellationToken, stop: &CancellationToken) {
-    ended.cancelled().await;
-    if stop.is_cancelled() {
-        std::future::pending::<()>().await;
-    }
-}
-
-/// How many bytes the system has received and holds for this connection.
-fn waiting_bytes(stream: &TcpStream) -> io::Result<u64> {
-    Ok(rustix::io::ioctl_fionread(stream)?)
-}
-
-/// Closes a connection whose client may still be sending. Closing at once would make the system
-/// throw away what it has not delivered yet, the error first of all; so the client is read, up to
-/// a limit, until it closes too.
-pub(super) async fn linger(stream: &mut TcpStream) -> io::Result<()> {
-    const LIMIT: u64 = 64 << 20;
-    stream.shutdown().await?;
-    let mut rest = stream.take(LIMIT);
-    let mut sink = tokio::io::sink();
-    let drained = tokio::io::copy(&mut rest, &mut sink);
-    match tokio::time::timeout(LINGER, drained).await {
-        Ok(drained) => drained.map(drop),
-        Err(_) => Ok(()),
     }
 }

@@ -4,9 +4,11 @@ mod accept;
 mod clients;
 mod commands;
 mod connection;
+mod ending;
 mod session;
 mod settings;
 mod shutdown;
+mod stop;
 mod stretch;
 mod transaction;
 
@@ -25,6 +27,7 @@ pub use shutdown::{StopSignal, stop_signals};
 
 use clients::Clients;
 use commands::Console;
+use stop::Stop;
 
 use crate::engine::{Engine, EngineFailure, Running};
 
@@ -89,7 +92,11 @@ pub fn start(
         refusing: Semaphore::new(accept::MAX_REFUSALS).into(),
         max_connections: limits.max_connections,
         connections: TaskTracker::new(),
-        stop,
+        stop: Stop::new(stop),
+    });
+    tokio::spawn({
+        let shared = Arc::clone(&shared);
+        async move { shared.stop.watch().await }
     });
     let accepting = TaskTracker::new();
     for listener in listeners {
@@ -140,7 +147,7 @@ impl Server {
 
         let has_log = running.has_log();
         tokio::select! {
-            () = shared.stop.cancelled() => {}
+            () = shared.stop.begins() => {}
             failure = running.ended(), if has_log => {
                 // Nothing that waits will be acknowledged, and reads would only hide that.
                 return failure;
@@ -181,5 +188,5 @@ struct Shared {
     refusing: Arc<Semaphore>,
     max_connections: usize,
     connections: TaskTracker,
-    stop: CancellationToken,
+    stop: Stop,
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::Shared;
 use super::clients::Client;
-use super::commands::{Answer, Feed, Later, Pending};
+use super::commands::{Answer, Answers, Feed, Later, Pending};
 use super::stretch::{Found, Stretch};
 use super::transaction::{Queue, Queued};
 use crate::command::{self, ClientCommand, Command, Reply, ServerCommand, Spec, Watch};
@@ -82,7 +82,7 @@ pub(super) struct Session {
     pub(super) decoder: Decoder,
     /// What must go through the log, and what its replies are the replies of.
     pub(super) batch: Batch,
-    pending: Pending,
+    pending: Option<Box<Pending>>,
     /// How many requests the stretch at hand has, and how many bytes they take.
     room: (usize, usize),
     /// Replies that were not written yet.
@@ -90,8 +90,8 @@ pub(super) struct Session {
     pub(super) authenticated: bool,
     pub(super) replies: Replies,
     /// The commands since MULTI.
-    pub(super) queue: Option<Queue>,
-    pub(super) watch: Option<Watch>,
+    pub(super) queue: Option<Box<Queue>>,
+    pub(super) watch: Option<Box<Watch>>,
     /// What it is to be shown, if it is a monitor.
     pub(super) monitor: Option<Feed>,
     /// When what is being carried out began.
@@ -106,7 +106,7 @@ impl Session {
             client,
             decoder: Decoder::default(),
             batch: Batch::default(),
-            pending: Pending::default(),
+            pending: None,
             room: (0, 0),
             out: Output::default(),
             authenticated: false,
@@ -147,7 +147,7 @@ impl Session {
         if self.batch.is_empty() {
             let (requests, bytes) = self.room;
             self.batch.reserve(requests, bytes);
-            self.pending.reserve(requests, bytes);
+            self.pending().reserve(requests, bytes);
         }
     }
 
@@ -206,13 +206,13 @@ impl Session {
     fn is_held(&self, spec: &Spec) -> bool {
         let writes = spec.flags.has(command::Flags::WRITE)
             || matches!(spec.run, command::Run::Server(ServerCommand::Exec))
-                && self.queue.as_ref().is_some_and(Queue::writes);
-        self.shared.console.pause.holds(writes) && !self.shared.stop.is_cancelled()
+                && self.queue.as_ref().is_some_and(|queue| queue.writes());
+        self.shared.console.pause.holds(writes) && !self.shared.stop.has_begun()
     }
 
     fn note_transaction(&self) {
-        let queued = self.queue.as_ref().map(Queue::len);
-        let watched = self.watch.as_ref().map_or(0, Watch::len);
+        let queued = self.queue.as_ref().map(|queue| queue.len());
+        let watched = self.watch.as_ref().map_or(0, |watch| watch.len());
         self.client.activity.in_transaction(queued, watched);
     }
 
@@ -247,13 +247,13 @@ impl Session {
                 let dialect = self.heard(dialect);
                 self.make_room();
                 self.batch.write(&operation);
-                self.pending.push(spec, request, dialect);
+                self.pending().push(spec, request, dialect);
                 Taken::Done
             }
             Command::Read { run, args, sees } if !self.batch.is_empty() => {
                 let dialect = self.heard(dialect);
                 self.batch.read(run, args, sees);
-                self.pending.push(spec, request, dialect);
+                self.pending().push(spec, request, dialect);
                 Taken::Done
             }
             Command::Read { run, args, sees } => {
@@ -350,7 +350,7 @@ impl Session {
             protocol::encode(reply, dialect, &mut self.out);
         } else {
             self.batch.ready(reply);
-            self.pending.push_counted(dialect);
+            self.pending().push_counted(dialect);
         }
         Taken::Done
     }
@@ -378,7 +378,7 @@ impl Session {
         dialect: Dialect,
     ) -> Taken {
         put(&mut self.batch);
-        self.pending.push_transaction(spec, commands, dialect);
+        self.pending().push_transaction(spec, commands, dialect);
         Taken::Done
     }
 
@@ -429,21 +429,23 @@ impl Session {
         }
     }
 
-    /// Has the log take the batch, and turns its replies into bytes.
-    pub(super) fn take_batch(&mut self) -> (Batch, Pending) {
-        (
-            std::mem::take(&mut self.batch),
-            std::mem::take(&mut self.pending),
-        )
+    fn pending(&mut self) -> &mut Pending {
+        self.pending.get_or_insert_with(Pending::none)
     }
 
-    /// The replies of a batch that nobody carried out.
-    pub(super) fn stopped(count: usize) -> Applied {
-        let stopped = Reply::Error(ErrorReply::Other(format!("ERR {Stopped}").into()));
-        Applied {
-            replies: vec![stopped; count],
-            laps: Vec::new(),
-        }
+    /// What must go through the log, for which [`Self::settle`] is to be called then.
+    pub(super) fn take_batch(&mut self) -> Batch {
+        std::mem::take(&mut self.batch)
+    }
+
+    /// Counts what the last batch came to, and hands back its replies.
+    pub(super) fn settle(&mut self, applied: Result<Applied, Stopped>) -> Answers {
+        let pending = self.pending.take().unwrap_or_else(Pending::none);
+        let applied = applied.unwrap_or_else(|stopped| {
+            let stopped = Reply::Error(ErrorReply::Other(format!("ERR {stopped}").into()));
+            Applied::refused(&stopped, pending.len())
+        });
+        self.settle_batch(pending, applied)
     }
 
     /// Answers a request that was not admitted. In a transaction it makes the whole void.

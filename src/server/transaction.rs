@@ -87,7 +87,7 @@ impl Session {
         let args = request.get(1..).unwrap_or_default();
         let reply = match command {
             ServerCommand::Multi => {
-                self.queue = Some(Queue::default());
+                self.queue = Some(Box::default());
                 Reply::Ok
             }
             ServerCommand::Discard if self.queue.is_none() => {
@@ -125,7 +125,7 @@ impl Session {
         let engine = &self.shared.engine;
         let watch = self
             .watch
-            .get_or_insert_with(|| Watch::new(engine.watches().clone()));
+            .get_or_insert_with(|| Box::new(Watch::new(engine.watches().clone())));
         for key in keys {
             watch.add(key, |key| engine.read_whole(|view| view.get(key).is_some()));
         }
@@ -162,7 +162,12 @@ impl Session {
         for queued in &commands {
             self.add_to(&mut transaction, queued);
         }
-        let watched = || watch.iter().flat_map(Watch::keys).collect::<Vec<_>>();
+        let watched = || {
+            watch
+                .iter()
+                .flat_map(|watch| watch.keys())
+                .collect::<Vec<_>>()
+        };
         if !transaction.only_reads() {
             return self.put_in_batch(
                 |batch| batch.transaction(transaction, base, watched()),
@@ -173,7 +178,7 @@ impl Session {
         }
         let (reply, laps) = self.shared.engine.read_whole_unless_loading(|view| {
             let as_watched = |(key, was_there)| view.get(key).is_some() == was_there;
-            let changed = watch.as_ref().is_some_and(Watch::is_changed);
+            let changed = watch.as_ref().is_some_and(|watch| watch.is_changed());
             if changed || !watched().into_iter().all(as_watched) {
                 return (Reply::Aborted, Vec::new());
             }

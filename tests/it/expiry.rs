@@ -154,7 +154,13 @@ impl Live {
         });
         let reply = match read {
             Some(reply) => reply,
-            None => self.engine.submit(batch).await.unwrap().replies.remove(0),
+            None => self
+                .engine
+                .submit(batch)
+                .await
+                .unwrap()
+                .into_replies()
+                .remove(0),
         };
         String::from_utf8(sent(reply, Dialect::Resp2))
             .unwrap()

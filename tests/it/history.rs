@@ -276,7 +276,8 @@ pub async fn take_turn(engine: &Arc<Engine>, turn: &Turn, replies: &mut BTreeMap
     let mut submitted = tokio::task::JoinSet::new();
     for Built { batch, writes } in built {
         let engine = Arc::clone(engine);
-        submitted.spawn(async move { (engine.submit(batch).await.unwrap().replies, writes) });
+        submitted
+            .spawn(async move { (engine.submit(batch).await.unwrap().into_replies(), writes) });
     }
     while let Some(answered) = submitted.join_next().await {
         let (answers, writes) = answered.unwrap();

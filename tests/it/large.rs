@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use crate::support::client::assert_same_bytes;
-use crate::support::process::Server;
+use crate::support::process::{Server, binary, eventually, with_log};
 
 const MIB: usize = 1 << 20;
 
@@ -97,6 +97,46 @@ fn replies_that_nobody_takes_are_not_made_and_large_values_are_not_copied() {
     client.send(&request(&[b"DEL", b"k"]));
     assert_same_bytes(&client.line(), b":1\r\n", "DEL");
     assert_same_bytes(&slow[1].bytes(expected.len()), &expected, "GET");
+    server.stop();
+}
+
+/// Fault: the commands of a transaction were kept until its reply was taken. Cause: they lay in the same
+/// memory as how to write the reply, which is needed until then.
+#[test]
+fn what_a_client_asked_for_is_let_go_though_it_does_not_take_the_reply() {
+    const SETS: usize = 60;
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = with_log(binary(dir.path()), dir.path());
+    // So that what is freed is given back to the system, where it shows.
+    for name in ["MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"] {
+        command.env(name, "65536");
+    }
+    let server = Server::spawn(command);
+    let mut other = server.connect();
+    other.send(&request(&[b"SET", b"big", &pattern(8 * MIB)]));
+    assert_same_bytes(&other.line(), b"+OK\r\n", "SET");
+    let base = server.resident_kib();
+
+    let mut slow = server.connect();
+    slow.send(&request(&[b"MULTI"]));
+    for _ in 0..SETS {
+        slow.send(&request(&[b"SET", b"k", &pattern(MIB)]));
+    }
+    // Its reply is larger than what the system takes for a client.
+    slow.send(&request(&[b"GET", b"big"]));
+    slow.send(&request(&[b"EXEC"]));
+    let carried_out = || {
+        let mut client = server.connect();
+        client.send(&request(&[b"EXISTS", b"k"]));
+        client.line() == b":1\r\n"
+    };
+    assert!(eventually(carried_out));
+    let growth = || server.resident_kib().saturating_sub(base) >> 10;
+    assert!(
+        eventually(|| growth() < SETS as u64 / 3),
+        "{} MiB for a reply that waits",
+        growth()
+    );
     server.stop();
 }
 

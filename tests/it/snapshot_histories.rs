@@ -79,7 +79,7 @@ async fn probed(engine: &Engine) -> Vec<Vec<u8>> {
             batch.transaction(transaction, applied - age, vec![(key.as_slice(), there)]);
         }
     }
-    let replies = engine.submit(batch).await.unwrap().replies;
+    let replies = engine.submit(batch).await.unwrap().into_replies();
     let replies = replies.into_iter();
     replies.map(|reply| sent(reply, Dialect::Resp2)).collect()
 }

@@ -12,14 +12,20 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("metrics", &[]),
+    ("spares", &[]),
     ("protocol", &[]),
     ("store", &["time"]),
     ("wal", &["time"]),
     ("command", &["protocol", "store", "time"]),
-    ("engine", &["command", "protocol", "store", "time", "wal"]),
+    (
+        "engine",
+        &["command", "protocol", "spares", "store", "time", "wal"],
+    ),
     (
         "server",
-        &["command", "engine", "metrics", "protocol", "store", "time"],
+        &[
+            "command", "engine", "metrics", "protocol", "spares", "store", "time",
+        ],
     ),
     ("tools", &["command", "time", "wal"]),
     ("config", &["engine", "wal"]),

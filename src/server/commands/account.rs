@@ -9,6 +9,8 @@
 
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
+
 use super::{catalogue, secret, slow_log};
 use crate::command::{Flags, Reply, Spec};
 use crate::engine::Applied;
@@ -16,15 +18,20 @@ use crate::metrics::{Call, Counter};
 use crate::protocol::{Absence, Dialect, ErrorReply};
 use crate::server::session::Session;
 use crate::server::transaction::Queued;
+use crate::spares::{Spare, Spares};
+
+/// How many words most requests have, at most.
+const WORDS: usize = 4;
 
 /// What becomes of the commands of a batch, once it was carried out.
 #[derive(Debug, Default)]
 pub(in crate::server) struct Pending {
-    replies: Vec<PendingReply>,
+    /// Most batches have one.
+    replies: SmallVec<[PendingReply; 1]>,
     /// What the slow log keeps of each request: the words one behind the other, cut.
     bytes: Vec<u8>,
     /// The whole length of each word.
-    lens: Vec<usize>,
+    lens: SmallVec<[usize; WORDS]>,
 }
 
 /// One reply of a batch: how it is to be written, and what it is the reply of.
@@ -49,11 +56,75 @@ enum Of {
     },
 }
 
+/// The replies of a batch that was carried out and counted, in order, each with how it is to be written.
+#[derive(Debug)]
+pub(in crate::server) struct Answers {
+    /// There until it is dropped.
+    pending: Option<Box<Pending>>,
+    applied: Applied,
+    next: usize,
+}
+
+impl Iterator for Answers {
+    type Item = (Reply, Dialect);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let dialect = self.pending.as_ref()?.replies.get(self.next)?.dialect;
+        let reply = self.applied.take_reply(self.next)?;
+        self.next += 1;
+        Some((reply, dialect))
+    }
+}
+
+impl Drop for Answers {
+    fn drop(&mut self) {
+        if let Some(pending) = self.pending.take() {
+            // A thread that ends has no spares any more.
+            let _ = SPARES.try_with(|spares| spares.give_back(pending));
+        }
+    }
+}
+
+thread_local! {
+    static SPARES: Spares<Pending> = const { Spares::new() };
+}
+
+/// Bytes that may be held when nothing is in it: a pipeline of small requests needs no more.
+const LITTLE: usize = 4 << 10;
+
+impl Spare for Pending {
+    fn empty(&mut self) -> bool {
+        let held = self.forget_requests();
+        self.replies.clear();
+        held + self.replies.capacity() * size_of::<PendingReply>() <= LITTLE
+    }
+}
+
 impl Pending {
+    /// Only how the replies are to be written is left, so that nothing large is held for a client that is slow
+    /// to take them. Says how many bytes are held all the same, beside that.
+    fn forget_requests(&mut self) -> usize {
+        for reply in &mut self.replies {
+            reply.of = Of::Counted;
+        }
+        self.bytes.clear();
+        self.lens.clear();
+        let held = self.bytes.capacity() + self.lens.capacity() * size_of::<usize>();
+        if held > LITTLE {
+            self.bytes = Vec::new();
+            self.lens = SmallVec::new();
+        }
+        held
+    }
+
+    /// That of no command.
+    pub(in crate::server) fn none() -> Box<Self> {
+        SPARES.with(Spares::take)
+    }
+
     /// Makes room for so many requests that take so many bytes.
     pub(in crate::server) fn reserve(&mut self, requests: usize, bytes: usize) {
-        // A few words each; of longer ones little is kept.
-        const WORDS: usize = 4;
+        // Of longer ones little is kept.
         self.replies.reserve(requests);
         self.lens.reserve(requests * WORDS);
         self.bytes.reserve(bytes.min(requests * slow_log::MAX_WORD));
@@ -133,10 +204,7 @@ impl Session {
     /// What was read last is about to be carried out.
     pub(in crate::server) fn begin(&mut self) {
         self.lap_began = Instant::now();
-        let connected = self.client.since;
-        self.client
-            .activity
-            .woke(self.lap_began.saturating_duration_since(connected));
+        self.client.activity.wakes(self.lap_began);
     }
 
     fn lap(&mut self) -> Duration {
@@ -253,19 +321,18 @@ impl Session {
         }
     }
 
-    /// Counts the commands of a batch that was carried out, and hands back its replies, each with
-    /// how it is to be written.
+    /// Counts the commands of a batch that was carried out, and hands back its replies.
     pub(in crate::server) fn settle_batch(
         &self,
-        pending: Pending,
-        applied: Applied,
-    ) -> impl Iterator<Item = (Reply, Dialect)> + use<> {
-        let mut laps = applied.laps.into_iter();
+        mut pending: Box<Pending>,
+        mut applied: Applied,
+    ) -> Answers {
+        let mut laps = applied.laps().iter().copied();
         let mut kept = Kept {
             bytes: &pending.bytes,
             lens: &pending.lens,
         };
-        for (reply, PendingReply { of, .. }) in applied.replies.iter().zip(&pending.replies) {
+        for (reply, PendingReply { of, .. }) in applied.replies().iter().zip(&pending.replies) {
             match of {
                 Of::Counted => drop(laps.next()),
                 Of::Command { spec, words } => {
@@ -285,8 +352,13 @@ impl Session {
                 }
             }
         }
-        let dialects = pending.replies.into_iter().map(|reply| reply.dialect);
-        applied.replies.into_iter().zip(dialects)
+        pending.forget_requests();
+        applied.forget_laps();
+        Answers {
+            pending: Some(pending),
+            applied,
+            next: 0,
+        }
     }
 
     /// Counts the commands of a transaction; the times are theirs, if it was carried out.

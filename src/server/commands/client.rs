@@ -101,7 +101,7 @@ impl Session {
         let mut killed = 0;
         let mut own = false;
         for client in self.shared.clients.all() {
-            if client.kill.is_cancelled() || !filter.takes(&client) {
+            if client.is_ended() || !filter.takes(&client) {
                 continue;
             }
             if client.id == self.client.id {
@@ -110,7 +110,7 @@ impl Session {
                 }
                 own = true;
             } else {
-                client.kill.cancel();
+                client.end();
             }
             killed += 1;
         }

@@ -102,7 +102,7 @@ impl Monitors {
             let kept = room && monitor.lines.try_send(Arc::clone(&line)).is_ok();
             if !kept {
                 tracing::warn!(addr = %monitor.client.addr, "ending a monitor that is too slow");
-                monitor.client.kill.cancel();
+                monitor.client.end();
                 too_slow += 1;
             }
             kept
@@ -241,7 +241,7 @@ mod tests {
             }));
         }
         assert_eq!(ended, 1);
-        assert!(slow.client.kill.is_cancelled() && !quick.client.kill.is_cancelled());
+        assert!(slow.client.is_ended() && !quick.client.is_ended());
         drop(taken);
         monitors.show(Timestamp(0), &asks.client, spec, &[b"GET", b"k"]);
         assert!(monitors.is_empty());

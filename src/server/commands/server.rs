@@ -95,7 +95,7 @@ impl Session {
             return refuse("ERR No shutdown in progress.").into();
         }
         tracing::info!(addr = %self.client.addr, "asked to stop by a client");
-        self.shared.stop.cancel();
+        self.shared.stop.ask();
         Answer::End(End::Close, None)
     }
 

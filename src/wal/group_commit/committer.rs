@@ -126,11 +126,11 @@ fn report_change(refusing: &mut bool, outcome: &Result<Position, AppendError>) {
 }
 
 /// Splits what waited into groups of bounded size; a larger submission is a group of its own.
-pub(super) struct Groups<T>(std::iter::Peekable<std::vec::IntoIter<Submission<T>>>);
+pub(super) struct Groups<T>(Vec<Submission<T>>);
 
 impl<T> Groups<T> {
     pub(super) fn of(submissions: Vec<Submission<T>>) -> Self {
-        Self(submissions.into_iter().peekable())
+        Self(submissions)
     }
 }
 
@@ -138,18 +138,15 @@ impl<T> Iterator for Groups<T> {
     type Item = Vec<Submission<T>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let first = self.0.next()?;
-        let mut bytes = first.operations.len();
-        let mut group = Vec::with_capacity(self.0.len() + 1);
-        group.push(first);
-        while let Some(next) = self
-            .0
-            .next_if(|next| bytes + next.operations.len() <= GROUP_BYTES)
-        {
-            bytes += next.operations.len();
-            group.push(next);
-        }
-        Some(group)
+        let mut bytes = 0;
+        let mut fits = |submission: &Submission<T>| {
+            bytes += submission.operations.len();
+            bytes <= GROUP_BYTES
+        };
+        let count = self.0.iter().take_while(|next| fits(next)).count().max(1);
+        let rest = self.0.split_off(count.min(self.0.len()));
+        let group = std::mem::replace(&mut self.0, rest);
+        (!group.is_empty()).then_some(group)
     }
 }
 
