@@ -89,6 +89,10 @@ bench *options:
 bench-parts *args:
     cargo bench --locked --bench parts -- {{ args }}
 
+# Counts a server's instructions and cache misses for each operation of a case; installs valgrind for that.
+bench-instructions *case:
+    benches/instructions "{{ case }}"
+
 # Sees that every case of the benchmark runs; the figures mean nothing.
 bench-check *options:
     CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_CODEGEN_UNITS=16 \

@@ -287,7 +287,7 @@ fn load_only(cases: &[Case], options: &Options, address: SocketAddr) -> Result<(
         }
         for round in 0..options.rounds {
             let measured = generator::run(address, case.protocol(), &case.load(length, round))?;
-            let sample = Sample::new(&measured, Duration::ZERO);
+            let sample = Sample::new(&measured, machine::Used::default());
             progress(format_args!("{}, round {}: {sample}", case.name, round + 1));
         }
     }
@@ -364,8 +364,8 @@ fn turns(servers: usize, round: usize) -> Vec<usize> {
 }
 
 fn take_sample(case: &Case, lab: &Lab, server: &Server, load: &Load) -> Result<Sample> {
-    let before = server.cpu_time()?;
-    let used = || Ok::<_, Error>(server.cpu_time()?.saturating_sub(before));
+    let before = server.used()?;
+    let used = || Ok::<_, Error>(server.used()?.since(before));
     let sample = match case.generator {
         Generator::Own => generator::run(server.address(), case.protocol(), load)
             .and_then(|measured| Ok(Sample::new(&measured, used()?))),

@@ -67,7 +67,7 @@ pub(crate) fn run(address: SocketAddr, protocol: Protocol, load: &Load) -> Resul
     let paced = load.groups.iter().any(|group| group.rate.is_some());
     let wait = if paced { Duration::ZERO } else { STALLED };
     let mut events = Events::with_capacity(1024);
-    let used_before = machine::cpu_time(Whose::ThisThread)?;
+    let used_before = machine::used(Whose::ThisThread)?;
     run.send_what_is_due(&mut connections)?;
     while run.waiting > 0 || (paced && !run.is_over(Instant::now())) {
         match poll.poll(&mut events, Some(wait)) {
@@ -98,7 +98,7 @@ pub(crate) fn run(address: SocketAddr, protocol: Protocol, load: &Load) -> Resul
             run.send_what_is_due(&mut connections)?;
         }
     }
-    let used = machine::cpu_time(Whose::ThisThread)?.saturating_sub(used_before);
+    let used = machine::used(Whose::ThisThread)?.since(used_before).all();
     Ok(run.finish(used))
 }
 

@@ -51,6 +51,7 @@ fn sample_json(sample: &Sample) -> String {
         ("set", figures(Kind::Set)),
         ("misses", sample.misses.to_string()),
         ("cpu_us_per_op", number(sample.cpu_micros)),
+        ("kernel_us_per_op", number(sample.kernel_micros)),
         ("generator_us_per_op", number(sample.generator_micros)),
     ])
 }

@@ -1,6 +1,7 @@
 //! What the figures were measured on, and who used its processors.
 
 use std::fs;
+use std::num::ParseIntError;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -97,8 +98,32 @@ pub(crate) enum Whose {
     EndedChildren,
 }
 
-/// The processor time used so far, in the kernel and outside of it.
-pub(crate) fn cpu_time(whose: Whose) -> Result<Duration> {
+/// Processor time that was used.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Used {
+    /// Outside of the kernel.
+    pub(crate) own: Duration,
+    /// By the kernel on its behalf.
+    pub(crate) kernel: Duration,
+}
+
+impl Used {
+    /// What has been used since it was so much.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            own: self.own.saturating_sub(before.own),
+            kernel: self.kernel.saturating_sub(before.kernel),
+        }
+    }
+
+    /// All of it.
+    pub(crate) fn all(self) -> Duration {
+        self.own + self.kernel
+    }
+}
+
+/// The processor time used so far.
+pub(crate) fn used(whose: Whose) -> Result<Used> {
     // The name, in brackets, may hold anything; the fields after it are numbers. The 12th and 13th
     // of those are the own times, the two after them the ended children's.
     let (path, skipped) = match whose {
@@ -110,10 +135,13 @@ pub(crate) fn cpu_time(whose: Whose) -> Result<Duration> {
     let (_, fields) = stat
         .rsplit_once(") ")
         .context("a process status without a name")?;
-    let times = fields.split(' ').skip(skipped).take(2);
-    let ticks = times
-        .map(str::parse::<u64>)
-        .sum::<Result<u64, _>>()
-        .context("a process status without times")?;
-    Ok(Duration::from_millis(ticks * 1000 / TICKS_A_SECOND))
+    let mut times = fields.split(' ').skip(skipped).map(|ticks| {
+        let ticks: u64 = ticks.parse()?;
+        Ok::<_, ParseIntError>(Duration::from_millis(ticks * 1000 / TICKS_A_SECOND))
+    });
+    let mut next = || times.next().context("a process status without times");
+    Ok(Used {
+        own: next()??,
+        kernel: next()??,
+    })
 }

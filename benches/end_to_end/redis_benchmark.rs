@@ -117,12 +117,14 @@ pub(crate) fn run(program: &Path, address: SocketAddr, load: &Load) -> Result<Op
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let used_before = machine::cpu_time(Whose::EndedChildren)?;
+    let used_before = machine::used(Whose::EndedChildren)?;
     let child = command
         .spawn()
         .with_context(|| format!("starting {command:?}"))?;
     let output = wait(child, START + seconds * SLOWEST)?;
-    let own_time = machine::cpu_time(Whose::EndedChildren)?.saturating_sub(used_before);
+    let own_time = machine::used(Whose::EndedChildren)?
+        .since(used_before)
+        .all();
     let said = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
     ensure!(

@@ -112,7 +112,9 @@ pub(crate) fn markdown(reports: &[CaseReport]) -> String {
             "p99.9 us",
             "max us",
             "CPU us/op",
+            "kernel's",
             "load us/op",
+            "CPUs used",
         ]);
         for (contestant, samples) in &report.samples {
             for kind in [Kind::Get, Kind::Set] {
@@ -154,7 +156,7 @@ fn row(
         spread(figure).map_or_else(|| "-".to_owned(), |spread| format!("{:.0}", spread.median))
     };
     let each = |figure: fn(&Sample) -> f64| {
-        Spread::of(samples.iter().map(figure)).map(|spread| format!("{:.1}", spread.median))
+        Spread::of(samples.iter().map(figure)).map(|spread| format!("{:.2}", spread.median))
     };
     let rate = spread(&|figures| Some(figures.rate))?;
     let first = report
@@ -177,7 +179,9 @@ fn row(
         micros(&|figures| figures.p999),
         micros(&|figures| Some(figures.max)),
         each(|sample| sample.cpu_micros)?,
+        each(|sample| sample.kernel_micros)?,
         each(|sample| sample.generator_micros)?,
+        each(Sample::processors)?,
     ])
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::machine::Used;
 use super::measured::Measured;
 use super::redis_benchmark::Opinion;
 use super::wire::Kind;
@@ -20,6 +21,8 @@ pub(crate) struct Sample {
     pub(crate) misses: u64,
     /// Processor time of the server for each operation, in microseconds.
     pub(crate) cpu_micros: f64,
+    /// What of it was the kernel's.
+    pub(crate) kernel_micros: f64,
     /// Processor time of the load generator for each operation, in microseconds.
     pub(crate) generator_micros: f64,
 }
@@ -60,25 +63,27 @@ pub(crate) struct Figures {
 }
 
 impl Sample {
-    /// Sums up a measurement during which the server used `cpu` of processor time.
-    pub(crate) fn new(measured: &Measured, cpu: Duration) -> Self {
+    /// Sums up a measurement during which the server used so much processor time.
+    pub(crate) fn new(measured: &Measured, used: Used) -> Self {
         Self {
             get: Figures::new(measured, Kind::Get),
             set: Figures::new(measured, Kind::Set),
             misses: measured.misses,
-            cpu_micros: micros_each(cpu, measured.replies),
+            cpu_micros: micros_each(used.all(), measured.replies),
+            kernel_micros: micros_each(used.kernel, measured.replies),
             generator_micros: micros_each(measured.own_time, measured.replies),
         }
     }
 
     /// The same for what redis-benchmark measured.
-    pub(crate) fn of_opinion(opinion: &Opinion, cpu: Duration) -> Self {
+    pub(crate) fn of_opinion(opinion: &Opinion, used: Used) -> Self {
         let figures = |kind| (opinion.kind == kind).then_some(opinion.figures);
         Self {
             get: figures(Kind::Get),
             set: figures(Kind::Set),
             misses: 0,
-            cpu_micros: micros_each(cpu, opinion.requests),
+            cpu_micros: micros_each(used.all(), opinion.requests),
+            kernel_micros: micros_each(used.kernel, opinion.requests),
             generator_micros: micros_each(opinion.own_time, opinion.requests),
         }
     }
@@ -89,6 +94,13 @@ impl Sample {
             Count::Kind(kind) => Some(self.of(kind)?.rate),
             Count::All => Some(self.get?.rate + self.set?.rate),
         }
+    }
+
+    /// How many processors the server and the load generator had between them.
+    pub(crate) fn processors(&self) -> f64 {
+        let rates = [self.get, self.set].into_iter().flatten();
+        let rate: f64 = rates.map(|figures| figures.rate).sum();
+        rate * (self.cpu_micros + self.generator_micros) / 1e6
     }
 
     /// The figures of one kind of operation.

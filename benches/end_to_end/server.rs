@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::ask::ask;
 use super::contestant::Contestant;
-use super::machine::{self, Whose};
+use super::machine::{self, Used, Whose};
 use super::naive;
 use super::peers;
 use super::slow_sync::SlowSync;
@@ -180,8 +180,8 @@ impl Server {
     }
 
     /// The processor time it has used so far.
-    pub(crate) fn cpu_time(&self) -> Result<Duration> {
-        machine::cpu_time(Whose::Process(self.child.id()))
+    pub(crate) fn used(&self) -> Result<Used> {
+        machine::used(Whose::Process(self.child.id()))
     }
 
     /// Makes sure that it has exactly `keys` keys: what is filled in beforehand, nothing else.
