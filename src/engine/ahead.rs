@@ -57,7 +57,8 @@ mod tests {
 
     use super::*;
     use crate::command::{Applier, Operation, Reply, Sees};
-    use crate::engine::batch::{Batch, Batched, Place};
+    use crate::engine::batch::Batch;
+    use crate::engine::execution::{Batched, Place};
     use crate::engine::submission_of;
     use crate::store::{Entry, HashMap, HashSeed};
     use crate::time::Timestamp;

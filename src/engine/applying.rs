@@ -8,7 +8,8 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::Ticket;
 use super::ahead::Ahead;
-use super::batch::{self, Applied, Batched, Contents, Place};
+use super::batch::{Applied, Contents};
+use super::execution::{self, Batched, Place};
 use crate::command::{Applier, Sequence, View, Watches};
 use crate::store::InMemStore;
 use crate::time::SharedClock;
@@ -141,7 +142,7 @@ impl State {
         let mut contents = alone.ticket.contents;
         contents.operations = alone.operations;
         match &error {
-            Some(error) => batch::refuse(&mut contents, &self.view(), error),
+            Some(error) => execution::refuse(&mut contents, &self.view(), error),
             None => {
                 let mut batched = Batched::new(&mut contents, place, Ahead::default());
                 let mut applier = self.applier.write();
@@ -199,7 +200,7 @@ pub(super) async fn apply_groups(
             } = submission.ticket;
             contents.operations = submission.operations;
             match &error {
-                Some(error) => batch::refuse(&mut contents, &state.view(), error),
+                Some(error) => execution::refuse(&mut contents, &state.view(), error),
                 None => {
                     let ahead = Ahead::new(submissions.as_slice(), warmed);
                     let mut batched = Batched::new(&mut contents, place, ahead);

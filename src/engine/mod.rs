@@ -20,6 +20,7 @@ mod ahead;
 mod applying;
 mod batch;
 mod compaction;
+mod execution;
 mod gather;
 mod replay;
 mod room;

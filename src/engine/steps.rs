@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::batch::decoded;
+use super::execution::decoded;
 use crate::command::{ReadFn, Reply};
 use crate::wal::frame;
 

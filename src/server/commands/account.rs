@@ -102,7 +102,7 @@ impl Spare for Pending {
 
 impl Pending {
     /// Only how the replies are to be written is left, so that nothing large is held for a client that is slow
-    /// to take them. Says how many bytes are held all the same, beside that.
+    /// to take them. Says how many bytes are kept for the next requests.
     fn forget_requests(&mut self) -> usize {
         for reply in &mut self.replies {
             reply.of = Of::Counted;
@@ -113,6 +113,7 @@ impl Pending {
         if held > LITTLE {
             self.bytes = Vec::new();
             self.lens = SmallVec::new();
+            return 0;
         }
         held
     }
