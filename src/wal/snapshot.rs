@@ -183,7 +183,16 @@ impl SnapshotWriter {
     }
 
     /// Writes what is left, syncs the file, reads all of it back, and gives it its name.
-    pub fn finish(mut self) -> Result<Totals, SnapshotError> {
+    pub fn finish(self) -> Result<Totals, SnapshotError> {
+        self.finish_with(|_| Ok(()))
+    }
+
+    /// The same; `pause` is called after each block that was read, with how many bytes have been so far, and
+    /// with its error this ends: then there is no snapshot.
+    pub fn finish_with<E: From<SnapshotError>>(
+        mut self,
+        pause: impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<Totals, E> {
         if self.in_buffer > 0 {
             self.write_block(FrameKind::Operations)?;
         }
@@ -194,14 +203,15 @@ impl SnapshotWriter {
         let read_back = if unverified {
             self.written
         } else {
-            SnapshotReader::open(&*self.fs, &temporary)?.verify()?
+            SnapshotReader::open(&*self.fs, &temporary)?.verify_with(pause)?
         };
         if read_back != self.written {
-            return Err(SnapshotError::Damaged {
+            let damaged = SnapshotError::Damaged {
                 path: temporary,
                 offset: read_back.bytes,
                 reason: format!("{read_back:?} where {:?} was written", self.written),
-            });
+            };
+            return Err(damaged.into());
         }
         let path = self.name.snapshot(self.header.next);
         self.fs
@@ -395,8 +405,18 @@ impl SnapshotReader {
     }
 
     /// Reads and checks the rest of it.
-    pub fn verify(mut self) -> Result<Totals, SnapshotError> {
-        while self.next_block()?.is_some() {}
+    pub fn verify(self) -> Result<Totals, SnapshotError> {
+        self.verify_with(|_| Ok(()))
+    }
+
+    /// The same; `pause` is called behind each block, with its end, and with its error this ends.
+    fn verify_with<E: From<SnapshotError>>(
+        mut self,
+        mut pause: impl FnMut(u64) -> Result<(), E>,
+    ) -> Result<Totals, E> {
+        while self.next_block()?.is_some() {
+            pause(self.at)?;
+        }
         Ok(Totals {
             records: self.records,
             bytes: self.len,
@@ -461,7 +481,14 @@ mod tests {
             let record = vec![byte as u8; len];
             writer.push(|out| out.extend_from_slice(&record)).unwrap();
         }
-        writer.finish().unwrap();
+        let mut ends = Vec::new();
+        let pause = |at| {
+            ends.push(at);
+            Ok::<_, SnapshotError>(())
+        };
+        let totals = writer.finish_with(pause).unwrap();
+        // Each has some room left that the next record would not fit into.
+        assert!(ends.len() > 1 && ends.is_sorted() && ends.iter().all(|&end| end < totals.bytes));
         let mut reader = SnapshotReader::open(&*fs, &name.snapshot(Lsn(7))).unwrap();
         let mut found = Vec::new();
         while let Some(block) = reader.next_block().unwrap() {
@@ -478,5 +505,24 @@ mod tests {
             .unwrap();
         let refused = writer.finish().unwrap_err().to_string();
         assert!(refused.contains("larger than a block can be"), "{refused}");
+    }
+
+    #[test]
+    fn one_that_is_given_up_while_it_is_read_back_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let name = LogName::new(&dir.path().join("log")).unwrap();
+        let header = SnapshotHeader {
+            log_id: 1,
+            next: Lsn(7),
+            salt: 2,
+            time: Timestamp(3),
+            keys: 0,
+        };
+        let mut writer = SnapshotWriter::create(Arc::new(StdFs), name, header).unwrap();
+        writer.push(|out| out.push(b'x')).unwrap();
+        let given_up = || io_error("reading", dir.path(), io::ErrorKind::Interrupted.into());
+        let outcome = writer.finish_with(|_| Err(given_up()));
+        assert_eq!(outcome.unwrap_err().to_string(), given_up().to_string());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -1,4 +1,9 @@
 //! Compaction: a snapshot of the store, and then the removal of the log before it.
+//!
+//! Here is when that happens, who is told, and what becomes of a failure; how the snapshot is
+//! written is in `writing.rs`.
+
+mod writing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,10 +14,8 @@ use tokio::sync::{Notify, watch};
 
 use super::room::SnapshotRoom;
 use super::{Engine, Writes};
-use crate::command::{Frozen, Record};
-use crate::store::InMemStore;
 use crate::time::Timestamp;
-use crate::wal::snapshot::{SnapshotError, SnapshotWriter};
+use crate::wal::snapshot::SnapshotError;
 use crate::wal::{LogFolder, Lsn};
 
 /// How often it is asked whether the log has grown enough.
@@ -20,24 +23,6 @@ const EVERY: Duration = Duration::from_millis(100);
 
 /// How long after a failed attempt the next one is made by itself: doubled up to the second figure.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-/// A snapshot works for so long at a time, which most often finds a processor that waits for the
-/// disk or for a client.
-const WORKS: Duration = Duration::from_micros(100);
-
-/// What took longer was not work, but waiting for a slow disk: it is no reason to rest.
-const WORKS_AT_MOST: Duration = Duration::from_millis(5);
-
-/// How many times longer it then leaves the processor to others: of a machine with two cores it
-/// takes a fourteenth at most.
-const RESTS: u32 = 6;
-
-/// The same while the log grows faster than the snapshot does, as it would be as long as before
-/// when the snapshot is finished.
-const RESTS_BEHIND: u32 = 1;
-
-/// How often a long snapshot tells how far it has come.
-const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// When the log is compacted without being asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -287,7 +272,7 @@ impl Engine {
         error.map_or(Ok(()), |why| Err(CompactionError::Failed(why)))
     }
 
-    /// Ends the snapshot that is being written, unless all of it has been. Says whether there is one.
+    /// Ends the snapshot that is being written, unless it has its name already. Says whether there is one.
     pub fn cancel_snapshot(&self) -> bool {
         let running = |compaction: &&Compaction| compaction.status.lock().running_since.is_some();
         let running = self.compaction().filter(running);
@@ -368,159 +353,5 @@ impl Engine {
             "the log before the snapshot is removed"
         );
         Ok(())
-    }
-
-    fn try_snapshot(&self, compaction: &Compaction) -> Result<LastSnapshot, CompactionError> {
-        let begun = Instant::now();
-        let last = compaction.status.lock().last;
-        if let Some(last) = last {
-            // A segment that the log was still in when the last one was finished. Best effort: what is
-            // not removed now is when this one is finished.
-            let _ = compaction.folder.retire(last.next);
-        }
-        let freezer = Freezer::new(self);
-        let (frozen, written) = freezer.freeze(compaction);
-        let next = Lsn(frozen.position + 1);
-        let gives = compaction.folder.superfluous_before(next);
-        compaction.room.begin(compaction.room.planned(), gives);
-        tracing::info!(%next, keys = frozen.keys, "writing a snapshot");
-        let mut writer = compaction
-            .folder
-            .begin_snapshot(next, frozen.time, frozen.keys as u64)?;
-        let tables = Tables {
-            engine: self,
-            compaction,
-            worked_since: begun,
-            told: begun,
-            log_before: written,
-        };
-        tables.write(&frozen, &mut writer)?;
-        drop(freezer);
-        // Elsewhere than under `always`, the log's end may not be on the disk. It must not end
-        // before the snapshot does.
-        self.sync_log().map_err(|_| CompactionError::Log)?;
-        let totals = writer.finish()?;
-        *compaction.log.lock() = LogSize {
-            recovered: 0,
-            written_before: written,
-        };
-        let took = begun.elapsed();
-        tracing::info!(
-            path = %compaction.folder.snapshot(next).display(),
-            bytes = totals.bytes,
-            seconds = took.as_secs_f64(),
-            "the snapshot is written, read back and found good"
-        );
-        Ok(LastSnapshot {
-            next,
-            bytes: totals.bytes,
-            at: self.time(),
-            took: Some(took),
-        })
-    }
-
-    fn sync_log(&self) -> Result<(), super::Stopped> {
-        match self.writes.get() {
-            Some(Writes::Logged { submitter, .. }) => submitter.sync().map_err(|_| super::Stopped),
-            Some(Writes::Unlogged) | None => Ok(()),
-        }
-    }
-}
-
-/// Thaws the store, however the snapshot ends.
-struct Freezer<'a>(&'a Engine);
-
-impl<'a> Freezer<'a> {
-    fn new(engine: &'a Engine) -> Self {
-        Self(engine)
-    }
-
-    /// Freezes the store between two operations. Says how much had been written to the log.
-    fn freeze(&self, compaction: &Compaction) -> (Frozen, u64) {
-        let applier = self.0.state.applier().write();
-        let frozen = applier.freeze();
-        (frozen, compaction.folder.status().written())
-    }
-}
-
-impl Drop for Freezer<'_> {
-    fn drop(&mut self) {
-        self.0.store().thaw();
-    }
-}
-
-/// Writes the tables of a frozen store, at a pace that leaves room for others.
-struct Tables<'a> {
-    engine: &'a Engine,
-    compaction: &'a Compaction,
-    worked_since: Instant,
-    told: Instant,
-    /// What had been written to the log when the store was frozen.
-    log_before: u64,
-}
-
-impl Tables<'_> {
-    fn write(
-        mut self,
-        frozen: &Frozen,
-        writer: &mut SnapshotWriter,
-    ) -> Result<(), CompactionError> {
-        for record in frozen.records() {
-            writer.push(|out| record.encode(out))?;
-        }
-        let store = self.engine.store();
-        self.worked_since = Instant::now();
-        let mut keys = 0;
-        for index in 0..store.table_count() {
-            if self.compaction.stopping.load(Ordering::Relaxed) {
-                return Err(CompactionError::Stopping);
-            }
-            if self.compaction.cancelled.load(Ordering::Relaxed) {
-                return Err(CompactionError::Cancelled);
-            }
-            for entry in store.take_frozen(index) {
-                writer.push(|out| Record::of(&entry).encode(out))?;
-                keys += 1;
-            }
-            self.compaction
-                .tables_done
-                .store(index + 1, Ordering::Relaxed);
-            self.pause(index, store, writer);
-        }
-        if keys != frozen.keys {
-            // A start would refuse it, so nothing may be removed for it.
-            let why = format!("{keys} keys were found where {} were to be", frozen.keys);
-            return Err(CompactionError::Failed(why));
-        }
-        Ok(())
-    }
-
-    fn pause(&mut self, index: usize, store: &dyn InMemStore, writer: &SnapshotWriter) {
-        let worked = self.worked_since.elapsed();
-        // Where room is scarce, writes are, or will soon be, waiting for this.
-        let urgent = self.compaction.urgent.load(Ordering::Relaxed)
-            || self.compaction.folder.status().lacks_room();
-        self.compaction.room.written(writer.written().bytes);
-        if worked >= WORKS && !urgent {
-            std::thread::sleep(worked.min(WORKS_AT_MOST) * self.rests(writer));
-            self.worked_since = Instant::now();
-        }
-        if self.told.elapsed() >= TELL_EVERY {
-            self.told = Instant::now();
-            tracing::info!(
-                percent = (index + 1) * 100 / store.table_count().max(1),
-                bytes = writer.written().bytes,
-                "writing the snapshot"
-            );
-        }
-    }
-
-    fn rests(&self, writer: &SnapshotWriter) -> u32 {
-        let log = self.compaction.folder.status().written();
-        if log.saturating_sub(self.log_before) > writer.written().bytes {
-            RESTS_BEHIND
-        } else {
-            RESTS
-        }
     }
 }
