@@ -27,6 +27,7 @@ use crate::wal::Lsn;
 use crate::wal::frame::{FrameError, FrameKind};
 use crate::wal::fs::{Fs, FsFile, read_full_at, write_all_at, write_zeros};
 use crate::wal::name::LogName;
+use crate::wal::page_buffer::PageBuffer;
 use crate::wal::recovery::RecoveryError;
 use crate::wal::segment::{HEADER_LEN, SegmentHeader, read_segment, read_whole};
 
@@ -118,7 +119,7 @@ struct Copy<'a> {
 
 /// A segment's frames, as far as they could be read.
 struct Frames {
-    bytes: Vec<u8>,
+    bytes: PageBuffer,
     header: SegmentHeader,
     /// Where they end.
     end: u64,
@@ -162,7 +163,7 @@ impl Copy<'_> {
         live: &[Lsn],
     ) -> Result<Lsn, Stop> {
         let mut expected = live.first().copied().unwrap_or(Lsn::FIRST);
-        let (mut buffer, last) = (Vec::new(), opened.len().saturating_sub(1));
+        let (mut buffer, last) = (PageBuffer::default(), opened.len().saturating_sub(1));
         for (index, (base, file)) in opened.into_iter().enumerate() {
             let path = self.from.segment(base);
             let file = file.map_or_else(|| self.open(&path), Ok)?;
@@ -195,7 +196,7 @@ impl Copy<'_> {
         file: &dyn FsFile,
         path: &Path,
         base: Lsn,
-        mut buffer: Vec<u8>,
+        mut buffer: PageBuffer,
     ) -> Result<Frames, Stop> {
         let again = |what: &str| Stop::Again(format!("{} {what}", path.display()));
         for _ in 0..READS {
@@ -246,7 +247,7 @@ impl Copy<'_> {
         for &base in behind {
             // It may have been made already, while the seal is still to come.
             let next = self.from.segment(base);
-            let read = read_segment(self.fs, &next, Vec::new());
+            let read = read_segment(self.fs, &next, PageBuffer::default());
             let (_, bytes) = read.map_err(|error| again_if_gone(error, "reading", &next))?;
             if bytes
                 .iter()

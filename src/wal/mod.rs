@@ -67,6 +67,7 @@ pub mod fs;
 pub mod group_commit;
 pub mod header;
 pub mod name;
+pub mod page_buffer;
 pub mod recovery;
 pub mod retire;
 pub mod room;

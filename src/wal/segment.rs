@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -14,6 +15,7 @@ use super::frame::{self, FrameCodec};
 use super::fs::{Fs, FsFile, read_full_at, write_all_at, write_zeros};
 use super::header;
 use super::name::LogName;
+use super::page_buffer::PageBuffer;
 use super::room::{RESERVED_SEGMENT, Reserve};
 use super::sabotage;
 
@@ -143,8 +145,13 @@ pub struct Prepared {
 
 impl SegmentMaker {
     /// Makes a file of zeros: the slow part, which needs to know nothing of the segment but a
-    /// name that nothing else uses.
-    pub fn prepare(&self, base: Lsn, zeros: Zeros) -> io::Result<Prepared> {
+    /// name that nothing else uses. `pause` is told now and then how long it has worked since.
+    pub fn prepare(
+        &self,
+        base: Lsn,
+        zeros: Zeros,
+        pause: impl FnMut(Duration),
+    ) -> io::Result<Prepared> {
         let (path, file) = match self.recycle() {
             Some(recycled) => recycled,
             None => {
@@ -154,7 +161,7 @@ impl SegmentMaker {
                 (path, file)
             }
         };
-        match self.fill(&*file, zeros) {
+        match self.fill(&*file, zeros, pause) {
             Ok(()) => Ok(Prepared {
                 file,
                 path,
@@ -221,9 +228,15 @@ impl SegmentMaker {
     }
 
     /// Zeros the whole file; by writing in steps, so that a sync of the log beside it waits for
-    /// little of it.
-    fn fill(&self, file: &dyn FsFile, zeros: Zeros) -> io::Result<()> {
-        const STEP: u64 = 4 << 20;
+    /// little of it, and with pauses between pieces of them.
+    fn fill(
+        &self,
+        file: &dyn FsFile,
+        zeros: Zeros,
+        mut pause: impl FnMut(Duration),
+    ) -> io::Result<()> {
+        const PIECE: u64 = 256 << 10;
+        const STEP: u64 = 1 << 20;
         let declared = zeros == Zeros::Declared && !sabotage::is("recycled-unzeroed");
         // What keeps the system from that may not keep it from writing, and if it does, says why.
         if declared && file.zero_range(self.capacity).is_ok() {
@@ -235,10 +248,14 @@ impl SegmentMaker {
             0
         };
         while at < self.capacity {
-            let end = self.capacity.min(at + STEP);
+            let begun = Instant::now();
+            let end = self.capacity.min(at + PIECE);
             write_zeros(file, at, end)?;
-            file.sync_data()?;
+            if end.is_multiple_of(STEP) || end == self.capacity {
+                file.sync_data()?;
+            }
             at = end;
+            pause(begun.elapsed());
         }
         Ok(())
     }
@@ -293,29 +310,25 @@ pub(super) fn holds_frame(fs: &dyn Fs, path: &Path) -> io::Result<bool> {
     Ok(place != [0; frame::HEADER_LEN] || sabotage::is("empty-segment-counts"))
 }
 
-/// Reads a segment's file whole, into the room of `bytes`; a file longer than any segment is an
+/// Reads a segment's file whole, into this room if it is enough; a file longer than any segment is an
 /// error.
 pub fn read_segment(
     fs: &dyn Fs,
     path: &Path,
-    bytes: Vec<u8>,
-) -> io::Result<(Box<dyn FsFile>, Vec<u8>)> {
+    room: PageBuffer,
+) -> io::Result<(Box<dyn FsFile>, PageBuffer)> {
     let file = fs.open(path)?;
-    let bytes = read_whole(&*file, bytes)?;
+    let bytes = read_whole(&*file, room)?;
     Ok((file, bytes))
 }
 
-/// Reads an open segment whole, into the room of `bytes`.
-pub fn read_whole(file: &dyn FsFile, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+/// Reads an open segment whole, into this room if it is enough.
+pub fn read_whole(file: &dyn FsFile, room: PageBuffer) -> io::Result<PageBuffer> {
     let len = Some(file.len()?).filter(|len| *len <= MAX_LEN);
     let len = len
         .and_then(|len| usize::try_from(len).ok())
         .ok_or(io::ErrorKind::FileTooLarge)?;
-    if bytes.capacity() < len {
-        // Fresh memory is zero already, which room that was used is not.
-        bytes = vec![0; len];
-    }
-    bytes.resize(len, 0);
+    let mut bytes = room.with_len(len);
     let read = read_full_at(file, &mut bytes, 0)?;
     bytes.truncate(read);
     Ok(bytes)

@@ -10,6 +10,7 @@ use crate::wal::Lsn;
 use crate::wal::frame::{Frame, FrameCodec, FrameError, FrameKind};
 use crate::wal::fs::{Fs, FsFile};
 use crate::wal::name::LogName;
+use crate::wal::page_buffer::PageBuffer;
 use crate::wal::segment::{self, SegmentHeader, read_segment};
 
 /// Reads a log's segments in order, and builds the [`Chain`] of those it accepts.
@@ -368,8 +369,8 @@ pub(super) fn is_empty(
     base: Option<&Lsn>,
 ) -> Result<bool, RecoveryError> {
     let path = name.segment(base.copied().unwrap_or(Lsn::FIRST));
-    let (_, bytes) =
-        read_segment(fs, &path, Vec::new()).map_err(|source| io_error("reading", &path, source))?;
+    let (_, bytes) = read_segment(fs, &path, PageBuffer::default())
+        .map_err(|source| io_error("reading", &path, source))?;
     Ok(last_nonzero(&bytes, segment::HEADER_LEN).is_none())
 }
 

@@ -13,19 +13,20 @@
 //! while a cut-back is outstanding can a restart still find it; its error says so.
 
 mod rotation;
+mod spare;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::frame::{self, FrameHeader, FrameKind, MAX_BODY_LEN};
 use super::fs::{Lock, write_all_at, write_zeros};
-use super::segment::{Prepared, Segment, SegmentMaker};
+use super::segment::{Segment, SegmentMaker};
 use super::{LogFolder, LogOptions, Lsn, SyncPolicy, sabotage};
 use crate::time::{Clock, Timestamp};
+use spare::Spare;
 
 /// How long `everysec` leaves a frame without a sync.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -141,7 +142,7 @@ pub struct LogWriter {
     clock: DebugClock,
     /// The next segment's file, being prepared on a thread of its own. `None` also where this
     /// writer prepares nothing ahead.
-    spare: Option<JoinHandle<io::Result<Prepared>>>,
+    spare: Option<Spare>,
     prepare_ahead: bool,
     retry_after: Duration,
     /// Frames that were written to this segment, and from which offset on.

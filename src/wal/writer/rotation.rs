@@ -3,9 +3,9 @@
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::thread::JoinHandle;
 use std::time::Instant;
 
+use super::spare::Spare;
 use super::{AppendError, LogWriter, Room, Trouble};
 use crate::wal::frame::{self, FrameKind};
 use crate::wal::sabotage;
@@ -86,26 +86,25 @@ impl LogWriter {
     fn next_file(&mut self, room: Room) -> io::Result<Prepared> {
         let (capacity, zeros) = (self.maker.capacity, self.zeros());
         if room != Room::Free {
-            return match self.spare.take().map(JoinHandle::join) {
-                Some(Ok(Ok(prepared))) => Ok(prepared),
-                Some(_) | None => {
+            return match self.spare.take().and_then(Spare::finish) {
+                Some(prepared) => Ok(prepared),
+                None => {
                     let maker = self.maker.of_the_reserve();
                     if room == Room::Reserve {
                         self.maker.check_removal(maker.takes())?;
                     }
-                    maker.prepare(self.next_lsn, zeros)
+                    maker.prepare(self.next_lsn, zeros, |_| {})
                 }
             };
         }
         let spare = self.spare.as_ref();
         let takes = spare.map_or_else(|| self.maker.takes(), |_| 0);
         self.maker.check_room(takes, capacity)?;
-        match self.spare.take().map(JoinHandle::join) {
-            Some(Ok(Ok(prepared))) => Ok(prepared),
-            // A spare that failed says nothing of now.
-            Some(_) | None => {
+        match self.spare.take().and_then(Spare::finish) {
+            Some(prepared) => Ok(prepared),
+            None => {
                 self.maker.check_room(self.maker.takes(), capacity)?;
-                self.maker.prepare(self.next_lsn, zeros)
+                self.maker.prepare(self.next_lsn, zeros, |_| {})
             }
         }
     }
@@ -153,9 +152,8 @@ impl LogWriter {
             return;
         }
         let (maker, base, zeros) = (self.maker.clone(), self.next_lsn, self.zeros());
-        let thread = std::thread::Builder::new().name("postres-spare".to_owned());
-        match thread.spawn(move || maker.prepare(base, zeros)) {
-            Ok(handle) => self.spare = Some(handle),
+        match Spare::begin(maker, base, zeros) {
+            Ok(spare) => self.spare = Some(spare),
             Err(error) => tracing::debug!(%error, "no thread to prepare a segment with"),
         }
     }
