@@ -145,12 +145,13 @@ pub struct Prepared {
 
 impl SegmentMaker {
     /// Makes a file of zeros: the slow part, which needs to know nothing of the segment but a
-    /// name that nothing else uses. `pause` is told now and then how long it has worked since.
+    /// name that nothing else uses. `pause` is told now and then how long it has worked since, and how many
+    /// bytes are done, unless all are.
     pub fn prepare(
         &self,
         base: Lsn,
         zeros: Zeros,
-        pause: impl FnMut(Duration),
+        pause: impl FnMut(Duration, u64),
     ) -> io::Result<Prepared> {
         let (path, file) = match self.recycle() {
             Some(recycled) => recycled,
@@ -233,7 +234,7 @@ impl SegmentMaker {
         &self,
         file: &dyn FsFile,
         zeros: Zeros,
-        mut pause: impl FnMut(Duration),
+        mut pause: impl FnMut(Duration, u64),
     ) -> io::Result<()> {
         const PIECE: u64 = 256 << 10;
         const STEP: u64 = 1 << 20;
@@ -255,7 +256,9 @@ impl SegmentMaker {
                 file.sync_data()?;
             }
             at = end;
-            pause(begun.elapsed());
+            if at < self.capacity {
+                pause(begun.elapsed(), at);
+            }
         }
         Ok(())
     }

@@ -187,11 +187,11 @@ impl SnapshotWriter {
         self.finish_with(|_| Ok(()))
     }
 
-    /// The same; `pause` is called after each block that was read, with how many bytes have been so far, and
-    /// with its error this ends: then there is no snapshot.
+    /// The same; `pause` is called after each block that was read, and before the file gets its name, with how
+    /// many bytes were read so far. With its error this ends: then there is no snapshot.
     pub fn finish_with<E: From<SnapshotError>>(
         mut self,
-        pause: impl FnMut(u64) -> Result<(), E>,
+        mut pause: impl FnMut(u64) -> Result<(), E>,
     ) -> Result<Totals, E> {
         if self.in_buffer > 0 {
             self.write_block(FrameKind::Operations)?;
@@ -203,7 +203,7 @@ impl SnapshotWriter {
         let read_back = if unverified {
             self.written
         } else {
-            SnapshotReader::open(&*self.fs, &temporary)?.verify_with(pause)?
+            SnapshotReader::open(&*self.fs, &temporary)?.verify_with(&mut pause)?
         };
         if read_back != self.written {
             let damaged = SnapshotError::Damaged {
@@ -213,6 +213,8 @@ impl SnapshotWriter {
             };
             return Err(damaged.into());
         }
+        // The last time that it can be given up.
+        pause(self.written.bytes)?;
         let path = self.name.snapshot(self.header.next);
         self.fs
             .rename(&temporary, &path)
@@ -406,13 +408,13 @@ impl SnapshotReader {
 
     /// Reads and checks the rest of it.
     pub fn verify(self) -> Result<Totals, SnapshotError> {
-        self.verify_with(|_| Ok(()))
+        self.verify_with(&mut |_| Ok(()))
     }
 
     /// The same; `pause` is called behind each block, with its end, and with its error this ends.
     fn verify_with<E: From<SnapshotError>>(
         mut self,
-        mut pause: impl FnMut(u64) -> Result<(), E>,
+        pause: &mut impl FnMut(u64) -> Result<(), E>,
     ) -> Result<Totals, E> {
         while self.next_block()?.is_some() {
             pause(self.at)?;
@@ -487,8 +489,8 @@ mod tests {
             Ok::<_, SnapshotError>(())
         };
         let totals = writer.finish_with(pause).unwrap();
-        // Each has some room left that the next record would not fit into.
-        assert!(ends.len() > 1 && ends.is_sorted() && ends.iter().all(|&end| end < totals.bytes));
+        // Behind each block of the many, and then once more.
+        assert!(ends.len() > 1 && ends.is_sorted() && ends.last() == Some(&totals.bytes));
         let mut reader = SnapshotReader::open(&*fs, &name.snapshot(Lsn(7))).unwrap();
         let mut found = Vec::new();
         while let Some(block) = reader.next_block().unwrap() {

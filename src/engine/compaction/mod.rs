@@ -272,7 +272,8 @@ impl Engine {
         error.map_or(Ok(()), |why| Err(CompactionError::Failed(why)))
     }
 
-    /// Ends the snapshot that is being written, unless it has its name already. Says whether there is one.
+    /// Ends the snapshot that is being written, unless it has its name already, or is about
+    /// to get it. Says whether there is one.
     pub fn cancel_snapshot(&self) -> bool {
         let running = |compaction: &&Compaction| compaction.status.lock().running_since.is_some();
         let running = self.compaction().filter(running);

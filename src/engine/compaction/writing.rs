@@ -64,7 +64,7 @@ impl Engine {
         self.sync_log().map_err(|_| CompactionError::Log)?;
         let written = writer.written().bytes;
         let totals = writer.finish_with(|read| {
-            let percent = read * 100 / written.max(1);
+            let percent = (read * 100 / written.max(1)).min(100);
             pace.pause(written, "reading the snapshot back", percent)
         })?;
         *compaction.log.lock() = LogSize {

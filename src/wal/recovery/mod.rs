@@ -326,7 +326,7 @@ fn continue_log(
         None => {
             maker.log_id = (options.entropy)();
             let made = maker
-                .prepare(Lsn::FIRST, Zeros::Written, |_| {})
+                .prepare(Lsn::FIRST, Zeros::Written, |_, _| {})
                 .and_then(|new| maker.finish(new, Lsn::FIRST));
             let path = maker.name.segment(Lsn::FIRST);
             let segment = made.map_err(|source| io_error("making", &path, source))?;

@@ -136,6 +136,8 @@ impl LogStatus {
 pub struct LogWriter {
     maker: SegmentMaker,
     segment: Segment,
+    /// Since when it is written to.
+    segment_since: Instant,
     next_lsn: Lsn,
     time: Timestamp,
     policy: SyncPolicy,
@@ -205,6 +207,7 @@ impl LogWriter {
             time: end.time,
             policy: options.policy,
             clock: DebugClock(Arc::clone(&options.clock)),
+            segment_since: Instant::now(),
             spare: None,
             prepare_ahead: options.prepare_ahead,
             retry_after: options.retry_after,

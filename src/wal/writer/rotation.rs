@@ -93,7 +93,7 @@ impl LogWriter {
                     if room == Room::Reserve {
                         self.maker.check_removal(maker.takes())?;
                     }
-                    maker.prepare(self.next_lsn, zeros, |_| {})
+                    maker.prepare(self.next_lsn, zeros, |_, _| {})
                 }
             };
         }
@@ -104,7 +104,7 @@ impl LogWriter {
             Some(prepared) => Ok(prepared),
             None => {
                 self.maker.check_room(self.maker.takes(), capacity)?;
-                self.maker.prepare(self.next_lsn, zeros, |_| {})
+                self.maker.prepare(self.next_lsn, zeros, |_, _| {})
             }
         }
     }
@@ -138,6 +138,7 @@ impl LogWriter {
         tracing::debug!(base = %next.header.base, "the log goes on in a new segment");
         self.synced = next.position;
         (self.frames, self.frames_from) = (0, next.position);
+        self.segment_since = Instant::now();
         self.segment = next;
         let base = self.segment.header.base.0;
         self.status.active.store(base, Ordering::Release);
@@ -145,14 +146,22 @@ impl LogWriter {
     }
 
     /// Begins to prepare the next segment once this one is half full, so that the change from one
-    /// to the next costs a commit milliseconds, not the time it takes to write a file of zeros.
+    /// to the next costs a commit milliseconds, not the time it takes to write a file of zeros. That is given half
+    /// as long as it took to come here.
     pub(super) fn prepare_spare(&mut self) {
-        let half_full = self.segment.position > self.segment.header.capacity / 2;
-        if !self.prepare_ahead || self.spare.is_some() || !half_full {
+        let (position, capacity) = (self.segment.position, self.segment.header.capacity);
+        if !self.prepare_ahead || position <= capacity / 2 {
             return;
         }
+        if let Some(spare) = &self.spare {
+            if position > capacity - capacity / 4 {
+                spare.hurry();
+            }
+            return;
+        }
+        let within = self.segment_since.elapsed() / 2;
         let (maker, base, zeros) = (self.maker.clone(), self.next_lsn, self.zeros());
-        match Spare::begin(maker, base, zeros) {
+        match Spare::begin(maker, base, zeros, within) {
             Ok(spare) => self.spare = Some(spare),
             Err(error) => tracing::debug!(%error, "no thread to prepare a segment with"),
         }
