@@ -298,7 +298,7 @@ impl Copy<'_> {
     fn copy_snapshot(&self, file: &dyn FsFile, from: &Path, to: &Path) -> Result<(), ToolError> {
         const PIECE: usize = 4 << 20;
         let copy = self.fs.create(to).map_err(io_error("creating", to))?;
-        let (mut piece, mut at) = (vec![0; PIECE], 0);
+        let (mut piece, mut at) = (PageBuffer::zeroed(PIECE), 0);
         loop {
             let read = read_full_at(file, &mut piece, at).map_err(io_error("reading", from))?;
             let bytes = piece.get(..read).unwrap_or_default();

@@ -456,6 +456,14 @@ mod tests {
     use super::*;
     use crate::wal::fs::StdFs;
 
+    const HEADER: SnapshotHeader = SnapshotHeader {
+        log_id: 1,
+        next: Lsn(7),
+        salt: 2,
+        time: Timestamp(3),
+        keys: 0,
+    };
+
     #[test]
     fn a_record_that_no_longer_fits_into_a_block_goes_into_the_next() {
         const MAX: usize = 1000;
@@ -464,15 +472,8 @@ mod tests {
             Arc::new(StdFs),
             LogName::new(&dir.path().join("log")).unwrap(),
         );
-        let header = SnapshotHeader {
-            log_id: 1,
-            next: Lsn(7),
-            salt: 2,
-            time: Timestamp(3),
-            keys: 0,
-        };
         let begin = || {
-            let mut writer = SnapshotWriter::create(fs.clone(), name.clone(), header).unwrap();
+            let mut writer = SnapshotWriter::create(fs.clone(), name.clone(), HEADER).unwrap();
             writer.max_body = MAX;
             writer
         };
@@ -513,14 +514,7 @@ mod tests {
     fn one_that_is_given_up_while_it_is_read_back_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let name = LogName::new(&dir.path().join("log")).unwrap();
-        let header = SnapshotHeader {
-            log_id: 1,
-            next: Lsn(7),
-            salt: 2,
-            time: Timestamp(3),
-            keys: 0,
-        };
-        let mut writer = SnapshotWriter::create(Arc::new(StdFs), name, header).unwrap();
+        let mut writer = SnapshotWriter::create(Arc::new(StdFs), name, HEADER).unwrap();
         writer.push(|out| out.push(b'x')).unwrap();
         let given_up = || io_error("reading", dir.path(), io::ErrorKind::Interrupted.into());
         let outcome = writer.finish_with(|_| Err(given_up()));
