@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use postres::time::Timestamp;
 use postres::wal::Lsn;
@@ -17,7 +17,7 @@ use postres::wal::recovery::{self, Progress, RecoveryError, Repair, Replay, Repo
 use postres::wal::snapshot::{Block, SnapshotHeader};
 use postres::wal::writer::LogWriter;
 
-use crate::disk::{Call, Disk, EIO, Fate, Fault};
+use crate::disk::{Disk, EIO, Fate, Fault};
 use crate::support::log::{FIRST_FRAME, append, operations, options, segment};
 
 fn snapshot(next: u64) -> PathBuf {
@@ -253,26 +253,6 @@ fn the_removal_of_what_is_superfluous_cut_short_anywhere_loses_nothing() {
             }
         }
     }
-}
-
-#[test]
-fn only_what_has_lost_its_name_for_good_loses_a_part() {
-    let disk = two_snapshots();
-    let (writer, ..) = open(&disk).unwrap();
-    take_snapshot(&writer, &all(), Timestamp(1_700_000_000_000));
-    let cut = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&cut);
-    disk.watch(move |call, path, disk| {
-        if call == Call::SetLen {
-            let comes_back = disk.crash(Fate::Lost).files().contains_key(path);
-            seen.lock().unwrap().push((path.to_owned(), comes_back));
-        }
-    });
-    writer.folder().retire(Lsn(66)).unwrap();
-    disk.unwatch();
-    let cut = cut.lock().unwrap();
-    assert!(cut.contains(&(snapshot(61), false)), "{cut:?}");
-    assert!(cut.iter().all(|(_, comes_back)| !comes_back), "{cut:?}");
 }
 
 #[test]
