@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::Lsn;
 use super::retire::{self, Retired};
@@ -80,11 +79,6 @@ impl LogFolder {
 
     /// Gives back the room of what the finished snapshot at `next` has made superfluous.
     pub fn retire(&self, next: Lsn) -> io::Result<Retired> {
-        self.retire_with(next, |_| {})
-    }
-
-    /// The same; `pause` is told now and then how long it has worked since.
-    pub fn retire_with(&self, next: Lsn, pause: impl FnMut(Duration)) -> io::Result<Retired> {
         let SegmentMaker {
             fs,
             name,
@@ -93,8 +87,7 @@ impl LogFolder {
             ..
         } = &self.maker;
         let active = self.status.active();
-        let recycled = (recycled, *capacity);
-        retire::retire(&**fs, name, next, active, recycled, pause)
+        retire::retire(&**fs, name, next, active, (recycled, *capacity))
     }
 
     /// Where a snapshot is.

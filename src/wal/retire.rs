@@ -1,11 +1,10 @@
 //! Giving back the room of what a snapshot has made superfluous.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
 use super::Lsn;
-use super::fs::{Fs, FsFile};
+use super::fs::Fs;
 use super::name::LogName;
 use super::segment::{self, Recycled};
 
@@ -25,28 +24,17 @@ pub struct Retired {
 /// read back. `active` is the base of the segment that the log is in: it and what follows is not
 /// touched. The order is of no matter: recovery needs none of what is removed here, and what is
 /// left behind by a crash in the midst is removed at the next start.
-///
-/// First all names are removed, for good, and then the room is given back bit by bit; `pause` is told now
-/// and then how long that has taken since.
 pub fn retire(
     fs: &dyn Fs,
     name: &LogName,
     snapshot: Lsn,
     active: Lsn,
     (recycled, capacity): (&Recycled, u64),
-    mut pause: impl FnMut(Duration),
 ) -> io::Result<Retired> {
     let files = name.files(fs)?;
     let mut retired = Retired::default();
-    let mut nameless = Vec::new();
-    let mut remove = |path: &Path| {
-        let file = fs.open(path);
-        fs.remove(path)?;
-        nameless.extend(file);
-        Ok::<_, io::Error>(())
-    };
     for &old in files.snapshots.iter().filter(|&&old| old < snapshot) {
-        remove(&name.snapshot(old))?;
+        fs.remove(&name.snapshot(old))?;
         retired.snapshots += 1;
     }
     let from = snapshot.min(active);
@@ -64,7 +52,7 @@ pub fn retire(
             if keep && fs.rename(&path, &new).is_ok() {
                 kept = Some(new);
             } else {
-                remove(&path)?;
+                fs.remove(&path)?;
             }
             retired.segments += 1;
         }
@@ -80,26 +68,7 @@ pub fn retire(
     if let Some(kept) = kept {
         recycled.put(kept);
     }
-    // Only now can a crash not bring back the name of one that has lost some of its bytes.
-    for file in nameless {
-        empty(&*file, &mut pause);
-    }
     Ok(retired)
-}
-
-/// Gives back the room of a file bit by bit: for a gigabyte the system takes a processor for a third of a
-/// second, and whoever stands behind that waits. Best effort: the rest goes with the last handle.
-fn empty(file: &dyn FsFile, pause: &mut impl FnMut(Duration)) {
-    const STEP: u64 = 4 << 20;
-    let mut len = file.len().unwrap_or(0);
-    while len > 0 {
-        let begun = Instant::now();
-        len = len.saturating_sub(STEP);
-        if file.set_len(len).is_err() {
-            return;
-        }
-        pause(begun.elapsed());
-    }
 }
 
 /// The files that [`retire`] would give back the room of.

@@ -344,7 +344,7 @@ impl Engine {
         let compaction = self.compaction().ok_or(CompactionError::NoLog)?;
         let outcome = self.try_snapshot(compaction).and_then(|last| {
             compaction.status.lock().last = Some(last);
-            let retired = compaction.retire(last.next);
+            let retired = compaction.folder.retire(last.next);
             retired.map_err(CompactionError::Retire)
         });
         compaction.end(outcome.as_ref().err());

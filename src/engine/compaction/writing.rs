@@ -8,7 +8,6 @@ use super::super::{Engine, Stopped, Writes};
 use super::{Compaction, CompactionError, LastSnapshot, LogSize};
 use crate::command::{Frozen, Record};
 use crate::wal::Lsn;
-use crate::wal::retire::Retired;
 use crate::wal::snapshot::SnapshotWriter;
 
 /// A snapshot works for so long at a time, which most often finds a processor that waits for the
@@ -40,7 +39,7 @@ impl Engine {
         if let Some(last) = last {
             // A segment that the log was still in when the last one was finished. Best effort: what is
             // not removed now is when this one is finished.
-            let _ = compaction.retire(last.next);
+            let _ = compaction.folder.retire(last.next);
         }
         let freezer = Freezer::new(self);
         let (frozen, log_before) = freezer.freeze(compaction);
@@ -127,26 +126,6 @@ impl Engine {
     }
 }
 
-impl Compaction {
-    /// Gives back the room of what the snapshot at `next` has made superfluous.
-    pub(super) fn retire(&self, next: Lsn) -> std::io::Result<Retired> {
-        self.folder.retire_with(next, |worked| {
-            if !self.stopping.load(Ordering::Relaxed) {
-                self.rest(worked, RESTS);
-            }
-        })
-    }
-
-    /// Leaves the processor to others for so many times as long as was worked, unless there is a hurry.
-    fn rest(&self, worked: Duration, times: u32) {
-        // Where room is scarce, writes are, or will soon be, waiting for this.
-        let urgent = self.urgent.load(Ordering::Relaxed) || self.folder.status().lacks_room();
-        if !urgent {
-            std::thread::sleep(worked.min(WORKS_AT_MOST) * times);
-        }
-    }
-}
-
 /// Thaws the store, however the snapshot ends.
 struct Freezer<'a>(&'a Engine);
 
@@ -190,8 +169,11 @@ impl Pace<'_> {
             return Err(CompactionError::Cancelled);
         }
         let worked = self.worked_since.elapsed();
-        if worked >= WORKS {
-            self.compaction.rest(worked, self.rests(written));
+        // Where room is scarce, writes are, or will soon be, waiting for this.
+        let urgent = self.compaction.urgent.load(Ordering::Relaxed)
+            || self.compaction.folder.status().lacks_room();
+        if worked >= WORKS && !urgent {
+            std::thread::sleep(worked.min(WORKS_AT_MOST) * self.rests(written));
             self.worked_since = Instant::now();
         }
         if self.told.elapsed() >= TELL_EVERY {
