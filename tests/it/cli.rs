@@ -515,7 +515,13 @@ fn run_and_stop(mut command: std::process::Command, port: u16) -> Output {
     command.stderr(std::process::Stdio::piped());
     let child = command.spawn().unwrap();
     let addr = ([127, 0, 0, 1], port).into();
-    let listens = eventually(|| Client::try_connect(addr).is_ok());
+    // A connection alone says little: one to a port that nobody listens at can be to itself.
+    let answers = || {
+        let mut client = Client::try_connect(addr)?;
+        client.try_send(b"PING\r\n")?;
+        client.try_line()
+    };
+    let listens = eventually(|| answers().is_ok_and(|line| line.starts_with(b"+PONG")));
     let pid = child.id().to_string();
     let stopped = std::process::Command::new("kill")
         .args(["-TERM", &pid])
