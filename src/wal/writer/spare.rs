@@ -41,11 +41,10 @@ impl Spare {
         let urgent = Arc::new(AtomicBool::new(false));
         let hurries = Arc::clone(&urgent);
         let (begun, capacity) = (Instant::now(), maker.capacity);
-        let pause = move |worked: Duration, done: u64| {
+        let pause = move |worked, done: u64| {
             let due = within.mul_f64(done as f64 / capacity as f64);
-            let ahead = due.saturating_sub(begun.elapsed());
             if !hurries.load(Ordering::Acquire) {
-                thread::park_timeout(ahead.min(worked.min(WORKS_AT_MOST) * RESTS));
+                thread::park_timeout(rest(worked, due.saturating_sub(begun.elapsed())));
             }
         };
         let thread = thread::Builder::new().name("postres-spare".to_owned());
@@ -70,6 +69,11 @@ impl Spare {
             thread.thread().unpark();
         }
     }
+}
+
+/// For how long it rests after so much work, if it is so far ahead of its time.
+fn rest(worked: Duration, ahead: Duration) -> Duration {
+    ahead.min(worked.min(WORKS_AT_MOST) * RESTS)
 }
 
 impl Drop for Spare {
@@ -116,33 +120,33 @@ mod tests {
         assert!(std::fs::read(former).unwrap() == vec![0; CAPACITY as usize]);
     }
 
-    fn begin(dir: &Path, within: Duration) -> Spare {
-        Spare::begin(maker(dir, 32 << 20), Lsn::FIRST, Zeros::Written, within).unwrap()
-    }
-
-    fn time_to_make(spare: &Spare) -> Duration {
-        let begun = Instant::now();
-        let thread = spare.thread.as_ref().unwrap();
-        while !thread.is_finished() {
-            thread::sleep(Duration::from_millis(1));
-        }
-        begun.elapsed()
+    #[test]
+    fn it_rests_three_times_as_long_as_it_worked_where_there_is_time() {
+        let ms = Duration::from_millis;
+        assert_eq!(rest(ms(2), ms(60_000)), ms(6));
+        assert_eq!(rest(ms(2), ms(5)), ms(5));
+        assert_eq!(rest(ms(2), ms(0)), ms(0));
+        // Most of this it waited for the disk.
+        assert_eq!(rest(ms(700), ms(60_000)), ms(15));
     }
 
     #[test]
-    fn one_that_is_waited_for_or_late_does_not_rest() {
+    fn one_that_is_waited_for_or_given_up_rests_no_more() {
         const LONG: Duration = Duration::from_secs(60);
         let dir = tempfile::tempdir().unwrap();
-        let with_rests = time_to_make(&begin(dir.path(), LONG));
-        let late = time_to_make(&begin(dir.path(), Duration::ZERO));
-        let begun = Instant::now();
-        assert!(begin(dir.path(), LONG).finish().is_some());
-        let waited_for = begun.elapsed();
-        // Rests are three times as long as work, but for a disk so slow that they are cut.
-        assert!(
-            late.max(waited_for) < with_rests * 2 / 3 || late > Duration::from_millis(500),
-            "late {late:?}, waited for {waited_for:?}, {with_rests:?} with rests"
-        );
+        let begin = || {
+            let maker = maker(dir.path(), 1 << 20);
+            let spare = Spare::begin(maker, Lsn::FIRST, Zeros::Written, LONG).unwrap();
+            let urgent = Arc::clone(&spare.urgent);
+            assert!(!urgent.load(Ordering::Acquire));
+            (spare, urgent)
+        };
+        let (spare, urgent) = begin();
+        assert!(spare.finish().is_some());
+        assert!(urgent.load(Ordering::Acquire));
+        let (spare, urgent) = begin();
+        drop(spare);
+        assert!(urgent.load(Ordering::Acquire));
     }
 
     #[test]
