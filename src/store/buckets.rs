@@ -4,7 +4,8 @@
 //! bits of the hashes beside the pointers to its entries, and for the entry. A key lies in the
 //! bucket that its hash names or, where that was full, in a later one of a path that its hash names as
 //! well. Each bucket counts the keys that passed it by, so that a search knows where to end, and no longer
-//! counts one that is removed: both as in Folly's F14.
+//! counts one that is removed: both as in Folly's F14. All of that is in the eight words of the
+//! bucket's slots ([`Slot`]), in bits that pointers do not need.
 //!
 //! The bits that are kept are all that the place of a key depends on. So a table grows without a
 //! look at its keys, which lie all over the memory, and it need not grow by much at a time: it has any
@@ -14,34 +15,21 @@
 //! as keys come and go at one number of them, more and more are not where they are looked for first.
 //! When they have passed by too many buckets, all are put in anew.
 
-use super::entry::Entry;
-
-/// Slots of a bucket: with two bytes for each and four for the count they fill a line.
-const SLOTS: usize = 6;
+use super::bucket::{self, Lines, SLOTS};
+use super::entry::{Entry, Held, change_in_place};
+use super::shared_bytes::Slot;
 
 /// A hash table of entries. Hashes are the caller's: the same one for the same key each time.
 #[derive(Debug, Default)]
 pub(super) struct Buckets {
-    buckets: Box<[Bucket]>,
+    buckets: Lines,
     len: u32,
     /// How often more may be passed by before all are put in anew.
     patience: i32,
 }
 
-/// As long as a line of the cache, but not aligned to one: that would make looks faster by a
-/// twentieth, and glibc, which leaves gaps before what is aligned, lose 3 bytes for each key.
-#[derive(Debug, Default)]
-#[repr(C)]
-struct Bucket {
-    /// That of each slot; of an empty one it means nothing.
-    tags: [Tag; SLOTS],
-    /// How often one of the keys that are there passed by, as it found no slot.
-    passed: u32,
-    slots: [Option<Entry>; SLOTS],
-}
-
 /// What is kept of a hash: bits that have nothing to do with the choice of the table.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Tag(u16);
 
 impl Tag {
@@ -65,11 +53,16 @@ impl Tag {
         wrapped(self.home(buckets) + ahead, buckets)
     }
 
-    /// The buckets in which its key may lie, the likeliest first: all there are, its home twice.
+    /// The buckets in which its key may lie if it is not in its home, the likeliest first: all there are.
+    fn further(self, buckets: usize) -> impl Iterator<Item = usize> {
+        let second = self.second(buckets);
+        (0..buckets).map(move |ahead| wrapped(second + ahead, buckets))
+    }
+
+    /// All of them, its home first, and so twice.
     fn path(self, buckets: usize) -> impl Iterator<Item = usize> {
-        let further = move |ahead| wrapped(self.second(buckets) + ahead, buckets);
         let home = (buckets > 0).then(|| self.home(buckets));
-        home.into_iter().chain((0..buckets).map(further))
+        home.into_iter().chain(self.further(buckets))
     }
 }
 
@@ -87,23 +80,6 @@ fn wrapped(index: usize, buckets: usize) -> usize {
     }
 }
 
-impl Bucket {
-    fn slot_of(&self, tag: Tag, is_it: impl Fn(&Entry) -> bool) -> Option<usize> {
-        // All tags are compared before one slot is looked at: which it will be cannot be foreseen,
-        // so a loop that ends there would have the processor guess, and mostly wrong.
-        let bit = |(slot, own): (usize, &Tag)| u32::from(*own == tag) << slot;
-        let mut same: u32 = self.tags.iter().enumerate().map(bit).sum();
-        while same != 0 {
-            let slot = same.trailing_zeros() as usize;
-            if self.slots.get(slot)?.as_ref().is_some_and(&is_it) {
-                return Some(slot);
-            }
-            same &= same - 1;
-        }
-        None
-    }
-}
-
 impl Buckets {
     /// An empty table that so many entries can be put into before it grows.
     pub(super) fn with_capacity(capacity: usize) -> Self {
@@ -112,7 +88,7 @@ impl Buckets {
 
     fn with_buckets(count: usize) -> Self {
         Self {
-            buckets: (0..count).map(|_| Bucket::default()).collect(),
+            buckets: Lines::new(count),
             len: 0,
             patience: tolerated(count),
         }
@@ -127,24 +103,34 @@ impl Buckets {
         capacity_of(self.buckets.len())
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.buckets
-            .iter()
-            .flat_map(|bucket| bucket.slots.iter().flatten())
+    pub(super) fn iter(&self) -> impl Iterator<Item = Held<'_>> {
+        self.buckets.all().iter().flatten().filter_map(Held::of)
     }
 
-    pub(super) fn find(&self, hash: u64, is_it: impl Fn(&Entry) -> bool) -> Option<&Entry> {
+    pub(super) fn find(&self, hash: u64, is_it: impl Fn(Held<'_>) -> bool) -> Option<Held<'_>> {
         let (at, slot) = self.locate(Tag::of(hash), is_it)?;
-        self.buckets.get(at)?.slots.get(slot)?.as_ref()
+        Held::of(self.buckets.get(at)?.get(slot)?)
     }
 
-    pub(super) fn find_mut(
+    /// Puts an entry in, and hands back the one that its key had.
+    pub(super) fn insert(&mut self, hash: u64, entry: Entry) -> Option<Entry> {
+        let tag = Tag::of(hash);
+        if let Some(slot) = self.slot_mut(tag, |held| held.key() == entry.key()) {
+            return entry.put_into(slot, tag.0);
+        }
+        self.insert_new(hash, entry);
+        None
+    }
+
+    /// Changes a value where it lies, if nobody else holds its entry; says whether it could.
+    pub(super) fn change_in_place(
         &mut self,
         hash: u64,
-        is_it: impl Fn(&Entry) -> bool,
-    ) -> Option<&mut Entry> {
-        let (at, slot) = self.locate(Tag::of(hash), is_it)?;
-        self.buckets.get_mut(at)?.slots.get_mut(slot)?.as_mut()
+        is_it: impl Fn(Held<'_>) -> bool,
+        change: &mut dyn FnMut(&mut [u8]),
+    ) -> bool {
+        let slot = self.slot_mut(Tag::of(hash), is_it);
+        slot.is_some_and(|slot| change_in_place(slot, change))
     }
 
     /// Puts in an entry whose key is not there.
@@ -157,17 +143,17 @@ impl Buckets {
         self.put(Tag::of(hash), entry);
     }
 
-    pub(super) fn remove(&mut self, hash: u64, is_it: impl Fn(&Entry) -> bool) -> Option<Entry> {
+    pub(super) fn remove(&mut self, hash: u64, is_it: impl Fn(Held<'_>) -> bool) -> Option<Entry> {
         let (at, slot) = self.locate(Tag::of(hash), is_it)?;
         self.take(at, slot)
     }
 
     /// Removes all such entries.
-    pub(super) fn extract(&mut self, is_such: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+    pub(super) fn extract(&mut self, is_such: impl Fn(Held<'_>) -> bool) -> Vec<Entry> {
         let mut such = Vec::new();
-        for (at, bucket) in self.buckets.iter().enumerate() {
-            let slots = bucket.slots.iter().enumerate();
-            let found = slots.filter(|(_, entry)| entry.as_ref().is_some_and(&is_such));
+        for (at, bucket) in self.buckets.all().iter().enumerate() {
+            let slots = bucket.iter().enumerate();
+            let found = slots.filter(|(_, slot)| Held::of(slot).is_some_and(&is_such));
             such.extend(found.map(|(slot, _)| (at, slot)));
         }
         let taken = such
@@ -192,24 +178,43 @@ impl Buckets {
         }
     }
 
-    /// Looks at the bucket in which a search for this hash begins.
-    pub(super) fn touch_home(&self, hash: u64) -> u32 {
+    /// Looks at the bucket in which a search for this hash begins, and says something that depends on it.
+    pub(super) fn touch_home(&self, hash: u64) -> bool {
         let home = self.buckets.get(Tag::of(hash).home(self.buckets.len()));
-        home.map_or(0, |home| home.passed)
+        home.and_then(|home| home.first())
+            .is_some_and(Slot::is_empty)
     }
 
     /// The bucket and the slot.
-    fn locate(&self, tag: Tag, is_it: impl Fn(&Entry) -> bool) -> Option<(usize, usize)> {
-        for at in tag.path(self.buckets.len()) {
+    fn locate(&self, tag: Tag, is_it: impl Fn(Held<'_>) -> bool) -> Option<(usize, usize)> {
+        let home = tag.home(self.buckets.len());
+        let bucket = self.buckets.get(home)?;
+        if let Some(slot) = bucket::slot_of(bucket, tag.0, &is_it) {
+            return Some((home, slot));
+        }
+        if bucket::is_passed(bucket) {
+            return self.locate_further(tag, is_it);
+        }
+        None
+    }
+
+    /// The same where its home has been passed by.
+    fn locate_further(&self, tag: Tag, is_it: impl Fn(Held<'_>) -> bool) -> Option<(usize, usize)> {
+        for at in tag.further(self.buckets.len()) {
             let bucket = self.buckets.get(at)?;
-            if let Some(slot) = bucket.slot_of(tag, &is_it) {
+            if let Some(slot) = bucket::slot_of(bucket, tag.0, &is_it) {
                 return Some((at, slot));
             }
-            if bucket.passed == 0 {
+            if !bucket::is_passed(bucket) {
                 break;
             }
         }
         None
+    }
+
+    fn slot_mut(&mut self, tag: Tag, is_it: impl Fn(Held<'_>) -> bool) -> Option<&mut Slot> {
+        let (at, slot) = self.locate(tag, is_it)?;
+        self.buckets.get_mut(at)?.get_mut(slot)
     }
 
     /// Puts an entry into the first free slot of its path; there is one.
@@ -218,26 +223,25 @@ impl Buckets {
             let Some(bucket) = self.buckets.get_mut(at) else {
                 continue;
             };
-            let mut slots = bucket.tags.iter_mut().zip(&mut bucket.slots);
-            if let Some((own, free)) = slots.find(|(_, slot)| slot.is_none()) {
-                *own = tag;
-                *free = Some(entry);
+            if let Some(free) = bucket.iter_mut().find(|slot| slot.is_empty()) {
+                entry.put_into(free, tag.0);
                 self.len += 1;
                 return;
             }
-            bucket.passed += 1;
+            bucket::pass(bucket);
             self.patience = self.patience.saturating_sub(1);
         }
     }
 
     /// Takes out what is in a slot. No bucket counts it any more.
     fn take(&mut self, at: usize, slot: usize) -> Option<Entry> {
-        let bucket = self.buckets.get_mut(at)?;
-        let (entry, tag) = (bucket.slots.get_mut(slot)?.take()?, *bucket.tags.get(slot)?);
+        let slot = self.buckets.get_mut(at)?.get_mut(slot)?;
+        let tag = Tag(slot.tag());
+        let entry = Entry::take_from(slot)?;
         self.len -= 1;
         let path = tag.path(self.buckets.len());
         for passed in path.take_while(|&passed| passed != at) {
-            self.buckets.get_mut(passed)?.passed -= 1;
+            bucket::unpass(self.buckets.get_mut(passed)?);
             self.patience = self.patience.saturating_add(1);
         }
         Some(entry)
@@ -246,11 +250,10 @@ impl Buckets {
     /// Puts all entries in anew, into so many buckets, which are enough for them.
     fn resize(&mut self, count: usize) {
         let former = std::mem::replace(self, Self::with_buckets(count));
-        for bucket in former.buckets {
-            for (tag, entry) in bucket.tags.into_iter().zip(bucket.slots) {
-                if let Some(entry) = entry {
-                    self.put(tag, entry);
-                }
+        for mut slot in former.buckets.into_slots() {
+            let tag = Tag(slot.tag());
+            if let Some(entry) = Entry::take_from(&mut slot) {
+                self.put(tag, entry);
             }
         }
         // Where hashes are so unlucky that this is much from the start, it is not tried each time.
@@ -261,24 +264,21 @@ impl Buckets {
 
 /// How many buckets keys may pass by in all: twice as many as there are, or twice as many as they did when
 /// all were put in last, if that is more.
-/// As keys come and go one in four to five is away from home then, and a search for one that is not there
+/// As keys come and go one in five is away from home then, and a search for one that is not there
 /// looks at three buckets on average; and for each key that comes one or two are moved, where growth moves nine.
 fn tolerated(buckets: usize) -> i32 {
     i32::try_from(2 * buckets).unwrap_or(i32::MAX)
 }
 
-/// Seven eighths of the slots: of the keys that are there an eighth have another place than their home
-/// then, and of searches for others half end at the first bucket.
+/// Seven eighths of the slots: of the keys that are there a tenth have another place than their home
+/// then, and of searches for others more than half end at the first bucket.
 fn capacity_of(buckets: usize) -> usize {
-    let slots = buckets * SLOTS;
-    slots - slots / 8
+    buckets * (SLOTS - SLOTS / 8)
 }
 
 /// The fewest that have such a capacity.
 fn buckets_for(capacity: usize) -> usize {
-    // An eighth of the slots is rounded down, so one slot less may do.
-    let slots = capacity.saturating_mul(8) / 7;
-    slots.div_ceil(SLOTS)
+    capacity.div_ceil(capacity_of(1))
 }
 
 /// How many buckets a table gets in place of so many, which are full.
@@ -298,7 +298,7 @@ mod tests {
         Entry::new(&key.to_le_bytes(), &[value], None)
     }
 
-    fn is(key: u16) -> impl Fn(&Entry) -> bool {
+    fn is(key: u16) -> impl Fn(Held<'_>) -> bool {
         move |entry| entry.key() == key.to_le_bytes()
     }
 
@@ -306,28 +306,26 @@ mod tests {
     fn check_passed(table: &Buckets) {
         let count = table.buckets.len();
         let mut passed = vec![0; count];
-        for (at, bucket) in table.buckets.iter().enumerate() {
-            let there = bucket.tags.iter().zip(&bucket.slots);
-            for (tag, _) in there.filter(|(_, slot)| slot.is_some()) {
-                tag.path(count)
-                    .take_while(|&before| before != at)
+        for (at, bucket) in table.buckets.all().iter().enumerate() {
+            for slot in bucket.iter().filter(|slot| !slot.is_empty()) {
+                let path = Tag(slot.tag()).path(count);
+                path.take_while(|&before| before != at)
                     .for_each(|before| passed[before] += 1);
             }
         }
-        let counted: Vec<_> = table.buckets.iter().map(|bucket| bucket.passed).collect();
+        let counted: Vec<_> = table.buckets.all().iter().map(bucket::passed).collect();
         assert_eq!(counted, passed);
         let tolerated_here = all_passed(table) + i64::from(table.patience);
         assert!(tolerated_here >= i64::from(tolerated(count)));
     }
 
     fn all_passed(table: &Buckets) -> i64 {
-        let passed = table.buckets.iter().map(|bucket| i64::from(bucket.passed));
+        let passed = table
+            .buckets
+            .all()
+            .iter()
+            .map(|bucket| i64::from(bucket::passed(bucket)));
         passed.sum()
-    }
-
-    #[test]
-    fn a_bucket_is_as_long_as_a_line_of_the_cache() {
-        assert_eq!(size_of::<Bucket>(), 64);
     }
 
     #[test]
@@ -360,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_table_stays_in_order_as_keys_come_and_go() {
-        let own = |key: u32| move |entry: &Entry| entry.key() == key.to_le_bytes();
+        let own = |key: u32| move |entry: Held<'_>| entry.key() == key.to_le_bytes();
         let mut table = Buckets::with_capacity(6000);
         let full = table.capacity() as u32;
         let put = |table: &mut Buckets, key: u32| {
@@ -460,11 +458,9 @@ mod tests {
                 match change {
                     Change::Put(key, value) => {
                         let new = entry(key, value);
-                        match table.find_mut(hash(key), is(key)) {
-                            Some(present) => *present = new,
-                            None => table.insert_new(hash(key), new),
-                        }
-                        model.insert(key, value);
+                        let replaced = table.insert(hash(key), new);
+                        let replaced = replaced.map(|entry| entry.value().to_vec());
+                        prop_assert_eq!(replaced, model.insert(key, value).map(|value| vec![value]));
                     }
                     Change::Remove(key) => {
                         let removed = table.remove(hash(key), is(key));
@@ -473,7 +469,7 @@ mod tests {
                     }
                     Change::Extract(divisor) => {
                         let is_such = |key: u16| key.is_multiple_of(divisor);
-                        let key_of = |entry: &Entry| u16::from(entry.key()[0]);
+                        let key_of = |entry: Held<'_>| u16::from(entry.key()[0]);
                         let taken = table.extract(|entry| is_such(key_of(entry)));
                         let before = model.len();
                         model.retain(|&key, _| !is_such(key));
@@ -486,8 +482,9 @@ mod tests {
                 prop_assert_eq!(table.len(), model.len());
                 prop_assert_eq!(table.iter().count(), model.len());
                 for key in 0..60 {
-                    let found = table.find(hash(key), is(key)).map(Entry::value);
-                    prop_assert_eq!(found, model.get(&key).map(std::slice::from_ref));
+                    let found = table.find(hash(key), is(key)).and_then(Held::share);
+                    let found = found.map(|entry| entry.value().to_vec());
+                    prop_assert_eq!(found, model.get(&key).map(|value| vec![*value]));
                 }
             }
         }

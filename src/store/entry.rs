@@ -5,15 +5,22 @@ use std::fmt;
 use smallvec::SmallVec;
 
 use super::leb128;
-use super::shared_bytes::SharedBytes;
+use super::shared_bytes::{SharedBytes, Slot};
 use crate::time::Timestamp;
+
+/// An expiry of 5 bytes is in milliseconds from here on: the beginning of 2020. It ends late in 2054.
+const SHORT_FROM: u64 = 1_577_836_800_000;
+
+/// As 5 bytes: that all 8 follow.
+const LONG: [u8; 5] = [0xff; 5];
 
 /// A key, its value, and perhaps a time at which both are gone.
 ///
-/// One pointer wide. The allocation holds the reference count, a length, and then the bytes: twice
+/// One pointer wide. The allocation holds a length and the reference count, and then the bytes: twice
 /// the key's length as LEB128, its lowest bit telling whether there is an expiry (one byte for keys
-/// below 64 bytes), the expiry (8 bytes), the key, the value: 6 bytes beside key and value where these
-/// are below 64 and 128. A clone shares it, so a large value leaves its table's lock without being copied.
+/// below 64 bytes), the expiry (5 bytes for the next decades, 13 for others), the key, the value: 3 bytes
+/// beside key and value, 8 with an expiry, where the key is below 64 and all below 128. A clone shares
+/// it, so a large value leaves its table's lock without being copied.
 #[derive(Clone)]
 pub struct Entry {
     bytes: SharedBytes,
@@ -28,8 +35,8 @@ impl Entry {
     /// The same, of a value that is given in parts.
     pub fn with_parts(key: &[u8], value: &[&[u8]], expires: Option<Timestamp>) -> Self {
         let mut head = leb128::encode(key.len() << 1 | usize::from(expires.is_some()));
-        if let Some(Timestamp(at)) = expires {
-            head.extend_from_slice(&at.to_le_bytes());
+        if let Some(at) = expires {
+            push_expiry(at, &mut head);
         }
         let mut parts = SmallVec::<[&[u8]; 8]>::new();
         parts.push(&head);
@@ -42,22 +49,22 @@ impl Entry {
 
     /// The key.
     pub fn key(&self) -> &[u8] {
-        self.parts().1
+        parts(&self.bytes).1
     }
 
     /// The value.
     pub fn value(&self) -> &[u8] {
-        self.parts().2
+        parts(&self.bytes).2
     }
 
     /// When it expires, if ever.
     pub fn expires(&self) -> Option<Timestamp> {
-        self.parts().0
+        parts(&self.bytes).0
     }
 
     /// Whether it is still there at `now`: an entry is gone from the millisecond it expires in.
     pub fn is_live(&self, now: Timestamp) -> bool {
-        self.expires().is_none_or(|at| now < at)
+        is_live(self.expires(), now)
     }
 
     /// Whether both are the very same entry, not only equal ones.
@@ -70,37 +77,120 @@ impl Entry {
         size_of::<Self>() + self.bytes.allocated()
     }
 
-    /// Looks at both ends of the allocation, and says something that depends on it.
-    pub(super) fn touch(&self) -> usize {
-        let bytes = &*self.bytes;
-        bytes.len() + usize::from(bytes.last().copied().unwrap_or_default())
+    /// Puts it into a slot of a table, and hands back what was there.
+    pub(super) fn put_into(self, slot: &mut Slot, tag: u16) -> Option<Self> {
+        slot.put(tag, self.bytes).map(|bytes| Self { bytes })
     }
 
-    /// Changes the value where it lies, if nobody else holds this entry; says whether it could.
-    pub(super) fn change_in_place(&mut self, change: &mut dyn FnMut(&mut [u8])) -> bool {
-        let at = self.bytes.len() - self.value().len();
-        let bytes = self.bytes.get_mut();
-        let value = bytes.and_then(|bytes| bytes.get_mut(at..));
-        value.map(change).is_some()
+    /// What is in a slot of a table, taken out.
+    pub(super) fn take_from(slot: &mut Slot) -> Option<Self> {
+        slot.take().map(|bytes| Self { bytes })
+    }
+}
+
+/// An entry in its slot of a table, which has not been looked at yet: whoever does waits for memory.
+#[derive(Clone, Copy)]
+pub(super) struct Held<'a> {
+    slot: &'a Slot,
+}
+
+impl<'a> Held<'a> {
+    /// What is in this slot.
+    pub(super) fn of(slot: &'a Slot) -> Option<Self> {
+        (!slot.is_empty()).then_some(Self { slot })
     }
 
-    fn parts(&self) -> (Option<Timestamp>, &[u8], &[u8]) {
-        let (length, mut rest) = leb128::split(&self.bytes);
-        let mut expires = None;
-        if length & 1 == 1
-            && let Some((at, behind)) = rest.split_first_chunk()
-        {
-            expires = Some(Timestamp(u64::from_le_bytes(*at)));
-            rest = behind;
+    pub(super) fn key(self) -> &'a [u8] {
+        parts(self.bytes()).1
+    }
+
+    pub(super) fn expires(self) -> Option<Timestamp> {
+        parts(self.bytes()).0
+    }
+
+    pub(super) fn is_live(self, now: Timestamp) -> bool {
+        is_live(self.expires(), now)
+    }
+
+    /// The entry, shared with the table.
+    pub(super) fn share(self) -> Option<Entry> {
+        self.slot.share().map(|bytes| Entry { bytes })
+    }
+
+    /// Where it lies in its table, to tell it from others there.
+    pub(super) fn place(self) -> *const Slot {
+        self.slot
+    }
+
+    /// Looks at both ends of the allocation, and at the line of the cache behind the first: one of 80
+    /// bytes mostly begins in one line, and ends in the next but one. Says something that depends on them.
+    pub(super) fn touch(self) -> usize {
+        /// Bytes of a line.
+        const LINE: usize = 64;
+        let bytes = self.bytes();
+        let [next, last] =
+            [bytes.get(LINE), bytes.last()].map(|byte| byte.copied().unwrap_or_default());
+        bytes.len() + usize::from(next) + usize::from(last)
+    }
+
+    fn bytes(self) -> &'a [u8] {
+        self.slot.get().unwrap_or_default()
+    }
+}
+
+/// Changes the value in a slot where it lies, if nobody else holds that entry; says whether it could.
+pub(super) fn change_in_place(slot: &mut Slot, change: &mut dyn FnMut(&mut [u8])) -> bool {
+    let Some(bytes) = slot.get_mut() else {
+        return false;
+    };
+    let at = bytes.len() - parts(bytes).2.len();
+    bytes.get_mut(at..).map(change).is_some()
+}
+
+fn push_expiry(Timestamp(at): Timestamp, head: &mut SmallVec<[u8; leb128::ROOM]>) {
+    let since = at.wrapping_sub(SHORT_FROM).to_le_bytes();
+    match since.split_first_chunk() {
+        Some((short, [0, 0, 0])) if *short != LONG => head.extend_from_slice(short),
+        _ => {
+            head.extend_from_slice(&LONG);
+            head.extend_from_slice(&at.to_le_bytes());
         }
-        let (key, value) = rest.split_at_checked(length >> 1).unwrap_or((rest, &[]));
-        (expires, key, value)
     }
+}
+
+/// The expiry that stands at the beginning, and what is behind it.
+fn split_expiry(bytes: &[u8]) -> Option<(Timestamp, &[u8])> {
+    let (short, rest) = bytes.split_first_chunk()?;
+    if *short == LONG {
+        let (at, rest) = rest.split_first_chunk()?;
+        return Some((Timestamp(u64::from_le_bytes(*at)), rest));
+    }
+    let [a, b, c, d, e] = *short;
+    let since = u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]);
+    Some((Timestamp(SHORT_FROM + since), rest))
+}
+
+/// Expiry, key and value of what an entry holds.
+fn parts(bytes: &[u8]) -> (Option<Timestamp>, &[u8], &[u8]) {
+    let (length, mut rest) = leb128::split(bytes);
+    let mut expires = None;
+    if length & 1 == 1
+        && let Some((at, behind)) = split_expiry(rest)
+    {
+        expires = Some(at);
+        rest = behind;
+    }
+    let (key, value) = rest.split_at_checked(length >> 1).unwrap_or((rest, &[]));
+    (expires, key, value)
+}
+
+fn is_live(expires: Option<Timestamp>, now: Timestamp) -> bool {
+    expires.is_none_or(|at| now < at)
 }
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (expires, key, value) = self.parts();
+        let (expires, key, value) = parts(&self.bytes);
         write!(
             f,
             "Entry({} => {}",
@@ -148,11 +238,23 @@ impl fmt::Debug for Value {
 mod tests {
     use super::*;
 
+    /// Never, and on both sides of where 5 bytes begin and end to do.
+    const EXPIRIES: [Option<Timestamp>; 8] = [
+        None,
+        Some(Timestamp(0)),
+        Some(Timestamp(SHORT_FROM - 1)),
+        Some(Timestamp(SHORT_FROM)),
+        Some(Timestamp(SHORT_FROM + (1 << 40) - 2)),
+        Some(Timestamp(SHORT_FROM + (1 << 40) - 1)),
+        Some(Timestamp(SHORT_FROM + (1 << 40))),
+        Some(Timestamp(u64::MAX)),
+    ];
+
     #[test]
     fn an_entry_gives_back_what_it_was_made_of() {
         for key_len in [0, 1, 63, 64, 8191, 8192, 70_000] {
             for value_len in [0, 1, 64, 5000] {
-                for expires in [None, Some(Timestamp(0)), Some(Timestamp(u64::MAX))] {
+                for expires in EXPIRIES {
                     let (key, value) = (vec![b'k'; key_len], vec![0xff; value_len]);
                     let entry = Entry::new(&key, &value, expires);
                     assert_eq!(entry.key(), key);
@@ -179,12 +281,21 @@ mod tests {
 
     #[test]
     fn a_value_that_someone_else_holds_is_not_changed_in_place() {
-        let mut entry = Entry::new(b"key", b"value", Some(Timestamp(7)));
-        assert!(entry.change_in_place(&mut |value| value.fill(b'x')));
-        assert_eq!(entry, Entry::new(b"key", b"xxxxx", Some(Timestamp(7))));
-        let held = entry.clone();
-        assert!(!entry.change_in_place(&mut |value| value.fill(b'y')));
+        let mut slot = Slot::default();
+        Entry::new(b"key", b"value", Some(Timestamp(7))).put_into(&mut slot, 0);
+        assert!(change_in_place(&mut slot, &mut |value| value.fill(b'x')));
+        let held = Held::of(&slot).and_then(Held::share).unwrap();
+        assert_eq!(held, Entry::new(b"key", b"xxxxx", Some(Timestamp(7))));
+        assert!(!change_in_place(&mut slot, &mut |value| value.fill(b'y')));
         assert_eq!(held.value(), b"xxxxx");
+    }
+
+    #[test]
+    fn a_short_entry_has_few_bytes_beside_key_and_value() {
+        let beside = |expires| Entry::new(&[0; 16], &[0; 64], expires).memory() - 80;
+        let soon = Timestamp(SHORT_FROM + 1_000_000_000_000);
+        // The pointer counts, too.
+        assert_eq!([None, Some(soon)].map(beside), [8 + 3, 8 + 8]);
     }
 
     #[test]

@@ -5,10 +5,9 @@
 //! costs in memory is what is changed while it is written, and a change costs one note.
 
 use std::hint::black_box;
-use std::ptr;
 
 use super::buckets::Buckets;
-use super::entry::Entry;
+use super::entry::{Entry, Held};
 
 /// The keys of one table that were changed since it was frozen, and what they were before. A key is
 /// in one of the two at most.
@@ -50,20 +49,20 @@ impl Changes {
         warm_all(now);
         let mut then = Vec::with_capacity(now.len() + self.there.len());
         // Where in the table the successors lie. They are few, so it is they that are looked for.
-        let changed = self.there.iter().chain(self.absent.iter()).map(Entry::key);
+        let changed = self.there.iter().chain(self.absent.iter()).map(Held::key);
         let successors =
             changed.filter_map(|key| now.find(hasher(key), |entry| entry.key() == key));
-        let mut successors: Vec<_> = successors.map(ptr::from_ref).collect();
+        let mut successors: Vec<_> = successors.map(Held::place).collect();
         if successors.is_empty() {
-            then.extend(now.iter().cloned());
+            then.extend(now.iter().filter_map(Held::share));
         } else {
             successors.sort_unstable();
             let unchanged = now
                 .iter()
-                .filter(|&entry| successors.binary_search(&ptr::from_ref(entry)).is_err());
-            then.extend(unchanged.cloned());
+                .filter(|held| successors.binary_search(&held.place()).is_err());
+            then.extend(unchanged.filter_map(Held::share));
         }
-        then.extend(self.there.iter().cloned());
+        then.extend(self.there.iter().filter_map(Held::share));
         then
     }
 }
@@ -71,7 +70,7 @@ impl Changes {
 /// To clone an entry is to look at it wherever it lies in memory, and the count that a clone adds to
 /// lets the processor look at one at a time. Here nothing keeps it from fetching many at once.
 fn warm_all(entries: &Buckets) {
-    let touched = entries.iter().map(Entry::touch);
+    let touched = entries.iter().map(Held::touch);
     black_box(touched.fold(0, usize::wrapping_add));
 }
 
@@ -113,7 +112,7 @@ mod tests {
     fn many_changes_of_one_table_are_undone() {
         let mut table = Buckets::default();
         (0..300).for_each(|key| put(&mut table, entry(key, b"old")));
-        let before = sorted(table.iter().cloned());
+        let before = sorted(table.iter().filter_map(Held::share));
         let mut changes = Changes::default();
         for key in (0..300).filter(|key| key % 3 != 0) {
             let old = take(&mut table, key);

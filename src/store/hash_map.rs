@@ -101,7 +101,7 @@ impl HashMap {
 
 impl InMemStore for HashMap {
     fn get(&self, key: &[u8]) -> Option<Entry> {
-        self.tables.read().get(key).cloned()
+        self.tables.read().get(key)
     }
 
     fn warm(&self, keys: &[&[u8]]) {

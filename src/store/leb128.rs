@@ -4,7 +4,7 @@
 use smallvec::SmallVec;
 
 /// The longest length takes 10 bytes; there is room for something short behind it.
-const ROOM: usize = 24;
+pub(super) const ROOM: usize = 24;
 /// Tells that another byte follows.
 pub(super) const MORE: u8 = 0x80;
 /// Bits of a length in a byte.
@@ -24,6 +24,12 @@ pub(super) fn encode(mut length: usize) -> SmallVec<[u8; ROOM]> {
 
 /// The length that stands at the beginning, and what is behind it.
 pub(super) fn split(bytes: &[u8]) -> (usize, &[u8]) {
+    // Most are short.
+    if let Some((&byte, rest)) = bytes.split_first()
+        && byte & MORE == 0
+    {
+        return (byte.into(), rest);
+    }
     let (mut length, mut shift, mut rest) = (0, 0, bytes);
     while let Some((&byte, behind)) = rest.split_first() {
         rest = behind;

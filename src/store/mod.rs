@@ -4,6 +4,7 @@
 //! files, sockets or commands, and nothing here decides: whatever depends on what is stored is
 //! decided in `command::apply`, the only caller of the methods that change a store.
 
+mod bucket;
 mod buckets;
 mod entry;
 mod frozen;

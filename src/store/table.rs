@@ -11,7 +11,7 @@ use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
 
 use super::buckets::Buckets;
-use super::entry::Entry;
+use super::entry::{Entry, Held};
 use super::frozen::Changes;
 use crate::time::Timestamp;
 
@@ -156,10 +156,11 @@ impl Tables {
         self.hasher.seed
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Option<&Entry> {
+    /// The entry of a key, shared with the table.
+    pub(super) fn get(&self, key: &[u8]) -> Option<Entry> {
         let (hash, index) = self.place(key);
         let table = self.tables.get(index)?;
-        table.find(hash, |entry| entry.key() == key)
+        table.find(hash, |entry| entry.key() == key)?.share()
     }
 
     /// See [`InMemStore::change_in_place`](super::InMemStore::change_in_place).
@@ -177,8 +178,7 @@ impl Tables {
             // What it was is still needed.
             return false;
         }
-        let entry = table.find_mut(hash, |entry| entry.key() == key);
-        entry.is_some_and(|entry| entry.change_in_place(change))
+        table.change_in_place(hash, |entry| entry.key() == key, change)
     }
 
     /// Puts an entry in, and hands back the one that it replaces: whoever calls drops it, once
@@ -189,16 +189,13 @@ impl Tables {
         if let Some(at) = entry.expires() {
             notes.next_expiry = notes.next_expiry.min(at);
         }
-        let present = table.find_mut(hash, |other| other.key() == entry.key());
-        if let Some(changes) = &mut notes.changes {
-            let before = present.as_deref();
-            changes.note(hash, before, Some(&entry));
+        let noted = notes.changes.as_mut();
+        let noted = noted.map(|changes| (changes, entry.clone()));
+        let replaced = table.insert(hash, entry);
+        if let Some((changes, new)) = noted {
+            changes.note(hash, replaced.as_ref(), Some(&new));
         }
-        if let Some(present) = present {
-            return Some(std::mem::replace(present, entry));
-        }
-        table.insert_new(hash, entry);
-        None
+        replaced
     }
 
     pub(super) fn remove(&mut self, key: &[u8]) -> Option<Entry> {
@@ -218,7 +215,7 @@ impl Tables {
     pub(super) fn entries(&self, index: usize) -> Vec<Entry> {
         self.tables
             .get(index)
-            .map(|table| table.iter().cloned().collect())
+            .map(|table| table.iter().filter_map(Held::share).collect())
             .unwrap_or_default()
     }
 
@@ -237,7 +234,7 @@ impl Tables {
         for entry in &expired {
             notes.removed(hash_of(&self.hasher, entry.key()), entry);
         }
-        let left = table.iter().filter_map(Entry::expires);
+        let left = table.iter().filter_map(Held::expires);
         notes.next_expiry = left.min().unwrap_or(NEVER);
         shrink(table);
         expired
@@ -270,13 +267,13 @@ pub(super) fn warm<'a>(keys: impl Iterator<Item = (&'a Tables, &'a [u8])>) {
     let capacities = tables.iter().map(|(_, table)| table.capacity());
     black_box(capacities.sum::<usize>());
     let homes = tables.iter().map(|(hash, table)| table.touch_home(*hash));
-    black_box(homes.fold(0, u32::wrapping_add));
+    black_box(homes.fold(false, |any, home| any | home));
     // Whose hash looks the same is most likely the one. What it is compared with lies elsewhere.
     let entries = tables
         .iter()
         .filter_map(|(hash, table)| table.find(*hash, |_| true));
     let entries: SmallVec<[_; WARM_AT_ONCE]> = entries.collect();
-    let touched = entries.iter().map(|entry| entry.touch());
+    let touched = entries.iter().map(|held| held.touch());
     black_box(touched.fold(0, usize::wrapping_add));
 }
 

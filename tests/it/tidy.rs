@@ -85,10 +85,10 @@ fn one_file_spells_the_log_s_file_names() {
 }
 
 #[test]
-fn one_file_has_all_the_unsafe_code() {
+fn one_module_has_all_the_unsafe_code() {
     assert_kept(
         unsafe_code,
-        "what store/shared_bytes.rs says of itself is the whole proof that no memory is misused",
+        "what store/shared_bytes says of itself is the whole proof that no memory is misused",
     );
 }
 
@@ -429,7 +429,7 @@ fn file_names(source: &Source) -> Vec<Breach> {
 }
 
 fn unsafe_code(source: &Source) -> Vec<Breach> {
-    if source.path == "src/store/shared_bytes.rs" {
+    if source.path.starts_with("src/store/shared_bytes/") {
         return Vec::new();
     }
     source.breaches_in_text(&["unsafe"], "code")
