@@ -117,6 +117,27 @@ impl<'a> Record<'a> {
 mod tests {
     use super::*;
 
+    /// The length of a record that stands before it in a snapshot.
+    const PREFIX: usize = 4;
+
+    #[test]
+    fn a_record_is_no_longer_than_the_memory_of_its_entry_or_by_a_byte() {
+        let lens = [
+            0, 1, 16, 63, 64, 100, 120, 127, 128, 16_000, 17_000, 2_100_000,
+        ];
+        let expiries = [0, 1_600_000_000_000, 1_900_000_000_000, u64::MAX];
+        let expiries = expiries.map(|at| Some(Timestamp(at)));
+        for (key, value) in lens.iter().flat_map(|key| lens.map(|value| (*key, value))) {
+            for expires in expiries.into_iter().chain([None]) {
+                let entry = Entry::new(&vec![1; key], &vec![2; value], expires);
+                let mut encoded = Vec::new();
+                Record::of(&entry).encode(&mut encoded);
+                let most = entry.memory() + usize::from(expires.is_some());
+                assert!(PREFIX + encoded.len() <= most, "{key} {value} {expires:?}");
+            }
+        }
+    }
+
     fn records() -> Vec<Record<'static>> {
         let changes = vec![(1, 2), (u64::MAX, u32::MAX)];
         let mut records = vec![Record::RecentChanges {

@@ -72,30 +72,35 @@ impl<'a> View<'a> {
         entries.into_iter().filter(|entry| self.is_live(entry))
     }
 
-    /// The entries of two keys as they were at one moment, without holding up who changes them:
-    /// if the first is still the same after the second was read, it was there at that time, too.
-    /// An entry that is held is not changed where it lies, and no other takes its place in memory.
-    /// Where the first is absent this says nothing of the second; to LCS, its one user, that is all
-    /// the same then.
+    /// The entries of two keys as they were at one moment.
     pub fn pair(&self, first: &[u8], second: &[u8]) -> (Option<Entry>, Option<Entry>) {
         loop {
-            let look = || (self.get(first), self.get(second), self.get(first));
+            let look = || self.live_pair(first, second);
             let found = match self.moment {
                 Moment::Clock(_, sequence) => sequence.read(look),
                 Moment::Frame(_) => Some(look()),
             };
-            let Some((one, two, again)) = found else {
-                std::thread::yield_now();
-                continue;
-            };
-            let same = match (&one, &again) {
-                (Some(one), Some(again)) => one.is_same(again),
-                (None, None) => true,
-                _ => false,
-            };
-            if same {
-                return (one, two);
+            match found {
+                Some(pair) => return pair,
+                None => std::thread::yield_now(),
             }
+        }
+    }
+
+    /// The same, were no operation half applied. Both have expired or not by one time.
+    fn live_pair(&self, first: &[u8], second: &[u8]) -> (Option<Entry>, Option<Entry>) {
+        let look = || self.store.get_pair(first, second);
+        let (one, two) = look();
+        let now = self.time();
+        let is_live = |entry: &Entry| entry.is_live(now);
+        match self.moment {
+            Moment::Clock(clock, _) if !one.iter().chain(&two).all(is_live) => {
+                let time = clock.expiry_time();
+                let (one, two) = look();
+                let is_live = |entry: &Entry| entry.is_live(time);
+                (one.filter(is_live), two.filter(is_live))
+            }
+            _ => (one.filter(is_live), two.filter(is_live)),
         }
     }
 

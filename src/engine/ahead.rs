@@ -82,6 +82,9 @@ mod tests {
         fn get(&self, key: &[u8]) -> Option<Entry> {
             self.store.get(key)
         }
+        fn get_pair(&self, first: &[u8], second: &[u8]) -> (Option<Entry>, Option<Entry>) {
+            self.store.get_pair(first, second)
+        }
         fn set(&self, entry: Entry) -> Option<Entry> {
             self.store.set(entry)
         }

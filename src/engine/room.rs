@@ -34,13 +34,13 @@ impl SnapshotRoom {
     }
 
     /// How long a snapshot would be that began now, at most: a record is no longer than an entry's
-    /// memory.
+    /// memory, or by a byte where it has an expiry, which takes fewer bytes there.
     pub(super) fn planned(&self) -> u64 {
         /// The header, the last changes.
         const BESIDE: u64 = 2 << 20;
         /// What the header of a block adds is less than a thousandth.
         const BLOCKS: u64 = 1000;
-        let entries = self.store.bytes() as u64;
+        let entries = (self.store.bytes() + self.store.expiring()) as u64;
         entries
             .saturating_add(entries / BLOCKS)
             .saturating_add(BESIDE)
@@ -109,6 +109,20 @@ mod tests {
         assert_eq!(mib(room.needed().bytes), 17);
         room.store.clear();
         assert_eq!(mib(room.needed().bytes), 2);
+    }
+
+    #[test]
+    fn keys_that_expire_need_a_byte_more() {
+        let needed = |expires| {
+            let room = room(0);
+            for key in 0..20_000_u32 {
+                room.store
+                    .set(Entry::new(&key.to_le_bytes(), b"v", expires));
+            }
+            room.needed().bytes - room.store.bytes() as u64 * 1001 / 1000
+        };
+        let more = needed(Some(crate::time::Timestamp(u64::MAX))) - needed(None);
+        assert!((20_000..20_100).contains(&more), "{more}");
     }
 
     #[test]

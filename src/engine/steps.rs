@@ -145,6 +145,8 @@ fn held_by(reply: &Reply) -> usize {
             .iter()
             .map(|(key, value)| 2 * STEP_COST + held_by(key) + held_by(value))
             .sum(),
+        // A value is mostly shared. Those that are copied once too many share it are shorter than what
+        // they are encoded to.
         _ => 0,
     }
 }

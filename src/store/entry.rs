@@ -67,11 +67,6 @@ impl Entry {
         is_live(self.expires(), now)
     }
 
-    /// Whether both are the very same entry, not only equal ones.
-    pub fn is_same(&self, other: &Self) -> bool {
-        self.bytes.is_same(&other.bytes)
-    }
-
     /// Bytes of memory that it takes, the pointer in its table included.
     pub fn memory(&self) -> usize {
         size_of::<Self>() + self.bytes.allocated()
@@ -122,8 +117,8 @@ impl<'a> Held<'a> {
         self.slot
     }
 
-    /// Looks at both ends of the allocation, and at the line of the cache behind the first: one of 80
-    /// bytes mostly begins in one line, and ends in the next but one. Says something that depends on them.
+    /// Looks at both ends of the allocation, and at the line of the cache behind the first: of those of 80
+    /// bytes every other one lies in three lines. Says something that depends on them.
     pub(super) fn touch(self) -> usize {
         /// Bytes of a line.
         const LINE: usize = 64;

@@ -73,6 +73,11 @@ impl HashMap {
         }
     }
 
+    /// The tables, once nobody is changing them.
+    pub(super) fn tables(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read()
+    }
+
     /// The tables, if nobody is changing them.
     pub(super) fn try_tables(&self) -> Option<RwLockReadGuard<'_, Tables>> {
         self.tables.try_read()
@@ -102,6 +107,11 @@ impl HashMap {
 impl InMemStore for HashMap {
     fn get(&self, key: &[u8]) -> Option<Entry> {
         self.tables.read().get(key)
+    }
+
+    fn get_pair(&self, first: &[u8], second: &[u8]) -> (Option<Entry>, Option<Entry>) {
+        let tables = self.tables();
+        (tables.get(first), tables.get(second))
     }
 
     fn warm(&self, keys: &[&[u8]]) {

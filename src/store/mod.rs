@@ -31,6 +31,8 @@ pub trait InMemStore: fmt::Debug + Send + Sync {
     /// The entry of `key`, not copied: it stays valid whatever happens to the key. One that has
     /// expired is still found until it is swept; whoever asks knows what time it is.
     fn get(&self, key: &[u8]) -> Option<Entry>;
+    /// The entries of two keys, as they were at one moment.
+    fn get_pair(&self, first: &[u8], second: &[u8]) -> (Option<Entry>, Option<Entry>);
     /// Has the processor fetch what a look at these keys needs: all of it at a time, where looks
     /// one after the other each wait for memory several times over. Changes nothing, waits for
     /// nobody, and need not do anything.
@@ -72,7 +74,7 @@ pub trait InMemStore: fmt::Debug + Send + Sync {
     fn len(&self) -> usize;
     /// How many of them have an expiry.
     fn expiring(&self) -> usize;
-    /// Bytes of memory that all entries take (see [`Entry::memory`]): more than a snapshot of them.
+    /// Bytes of memory that all entries take (see [`Entry::memory`]).
     fn bytes(&self) -> usize;
     /// Whether there is no key.
     fn is_empty(&self) -> bool {

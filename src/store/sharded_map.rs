@@ -1,5 +1,7 @@
 //! The store of `-shards N`: N maps, each behind its own lock.
 
+use std::cmp::Ordering;
+
 use smallvec::SmallVec;
 
 use super::entry::Entry;
@@ -66,6 +68,23 @@ fn djb2(key: &[u8]) -> u64 {
 impl InMemStore for ShardedMap {
     fn get(&self, key: &[u8]) -> Option<Entry> {
         self.shard(key).get(key)
+    }
+
+    fn get_pair(&self, first: &[u8], second: &[u8]) -> (Option<Entry>, Option<Entry>) {
+        match self.lane(first).cmp(&self.lane(second)) {
+            // A lock that one thread takes twice may wait for a writer that waits for the thread.
+            Ordering::Equal => self.shard(first).get_pair(first, second),
+            Ordering::Less => {
+                let (one, two) = (self.shard(first).tables(), self.shard(second).tables());
+                (one.get(first), two.get(second))
+            }
+            // Of two locks that of the lower shard is taken first, or two threads that hold one each, and two
+            // writers who are waiting, would wait for each other.
+            Ordering::Greater => {
+                let (two, one) = self.get_pair(second, first);
+                (one, two)
+            }
+        }
     }
 
     fn warm(&self, keys: &[&[u8]]) {

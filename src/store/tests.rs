@@ -107,6 +107,79 @@ fn keys_and_values_are_any_bytes() {
 }
 
 #[test]
+fn a_pair_is_what_both_keys_had_at_one_moment() {
+    for store in stores() {
+        let store = &*store;
+        let keys: Vec<_> = (0..20_u8).map(|n| [n]).collect();
+        for key in &keys {
+            set(store, key, key);
+        }
+        for (one, two) in keys.iter().zip(keys.iter().rev()) {
+            let (first, second) = store.get_pair(one, two);
+            assert_eq!(first.unwrap().value(), one);
+            assert_eq!(second.unwrap().value(), two);
+        }
+        let (there, absent) = store.get_pair(&keys[0], b"absent");
+        assert!(there.is_some() && absent.is_none());
+        set(store, b"a", &0_u32.to_le_bytes());
+        set(store, b"b", &0_u32.to_le_bytes());
+        let number =
+            |entry: Option<Entry>| u32::from_le_bytes(entry.unwrap().value().try_into().unwrap());
+        let written = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let (written, number) = (&written, &number);
+            for _ in 0..2 {
+                scope.spawn(move || {
+                    while !written.load(Ordering::Relaxed) {
+                        // The second is written after the first, and read in either order.
+                        let (one, two) = store.get_pair(b"a", b"b");
+                        let (one, two) = (number(one), number(two));
+                        assert!(one == two || one == two + 1, "{one} {two}");
+                        let (two, one) = store.get_pair(b"b", b"a");
+                        let (one, two) = (number(one), number(two));
+                        assert!(one == two || one == two + 1, "{one} {two}");
+                    }
+                });
+            }
+            for n in 1..5_000_u32 {
+                set(store, b"a", &n.to_le_bytes());
+                set(store, b"b", &n.to_le_bytes());
+            }
+            written.store(true, Ordering::Relaxed);
+        });
+    }
+}
+
+#[test]
+fn a_key_is_read_however_many_hold_its_entry() {
+    for store in stores() {
+        for (key, len) in [(b"a", 5), (b"b", 300)] {
+            set(&*store, key, &vec![1; len]);
+        }
+        let held: Vec<_> = (0..70_000)
+            .map(|_| (store.get(b"a"), store.get(b"b")))
+            .collect();
+        let (a, b) = store.get_pair(b"a", b"b");
+        assert_eq!(
+            (a.unwrap().value(), b.unwrap().value()),
+            (&[1; 5][..], &[1; 300][..])
+        );
+        set(&*store, b"a", b"new");
+        assert!(
+            held.iter()
+                .flat_map(|(a, _)| a)
+                .all(|entry| entry.value() == [1; 5])
+        );
+        assert!(
+            held.iter()
+                .flat_map(|(_, b)| b)
+                .all(|entry| entry.value() == [1; 300])
+        );
+        assert_eq!(value(&*store, b"a").unwrap(), b"new");
+    }
+}
+
+#[test]
 fn a_value_that_was_read_survives_what_happens_to_its_key() {
     for store in stores() {
         set(&*store, b"k", b"old");

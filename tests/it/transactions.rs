@@ -37,6 +37,44 @@ fn started() -> (tempfile::TempDir, process::Server) {
     (dir, server)
 }
 
+/// More replies that hold one value than its count of owners counts.
+#[test]
+fn a_key_is_compared_with_another_however_many_replies_hold_it() {
+    let (_dir, server) = started();
+    let mut client = server.connect();
+    expect(&mut client, &["MSET k hello o hallo"], "+OK\r\n");
+    let mget = encode([&["MGET"][..], &["k"; 300]].concat());
+    let lcs = encode(["LCS", "k", "o"]);
+    let found = format!("*300\r\n{}", "$5\r\nhello\r\n".repeat(300));
+    let common = "$4\r\nhllo\r\n";
+    let batch = [encode(["SET", "x", "1"]), mget.clone(), lcs.clone()];
+    let transaction = |write: &[&str]| {
+        [
+            encode(["MULTI"]),
+            encode(write),
+            mget.clone(),
+            lcs.clone(),
+            encode(["EXEC"]),
+        ]
+    };
+    let queued = "+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n";
+    for (requests, replies) in [
+        (batch.concat(), format!("+OK\r\n{found}{common}")),
+        (
+            transaction(&["GET", "x"]).concat(),
+            format!("{queued}$1\r\n1\r\n{found}{common}"),
+        ),
+        (
+            transaction(&["INCR", "x"]).concat(),
+            format!("{queued}:2\r\n{found}{common}"),
+        ),
+    ] {
+        client.send(&requests);
+        let told = client.bytes(replies.len());
+        assert_eq!(String::from_utf8_lossy(&told), replies);
+    }
+}
+
 #[test]
 fn a_transaction_is_queued_until_exec_which_answers_all_of_it() {
     let (_dir, server) = started();

@@ -4,12 +4,13 @@
 //! This is the only unsafe code of postres. What it is for is memory: `Arc<[u8]>` is two pointers wide,
 //! and of the libraries' thin ones (`triomphe::ThinArc`) each begins with two words, a count and a
 //! length. An entry with a key of 16 bytes and a value of 64 is then 97 bytes long, which glibc makes
-//! 112 of. Here it is 83, or 88 with a time to live, and both fit into 96. And of its place in a table,
-//! where pointers with what is kept of a hash beside them took 13 bytes for each key, 9 are left.
+//! 112 of. Here it is 83, or 88 with a time to live, and both fit into 96. And its place in a table takes
+//! 10 bytes on average, where it took 13 with what is kept of a hash beside the pointer.
 //!
 //! What is allocated is the length as LEB128, the count of owners, and the bytes. The shorter these
-//! are, the narrower is the count (see [`Head`]), as short ones are held for no longer than a look at
-//! them takes. One more owner than it can count gets a copy.
+//! are, the narrower is the count (see [`Head`]). One more owner than it can count gets a copy: 254
+//! replies may hold one of less than 128 bytes, and 65,534 one of less than 16,384, before that. Those
+//! that are shared until they were written to a client are longer.
 //!
 //! Why it is sound rests on four invariants, which the comments at each `unsafe` refer to:
 //!
@@ -39,6 +40,8 @@ use super::leb128;
 
 /// Allocators of 64-bit systems align to this whatever they are asked for, and give no less.
 const ALIGN: usize = 16;
+
+const _: () = assert!(usize::BITS == 64, "a pointer has bits to spare only there");
 
 /// An immutable row of bytes that is shared by its clones, which may be on different threads. Freed
 /// when the last of them is dropped. One pointer wide.
@@ -84,12 +87,6 @@ impl SharedBytes {
             at += part.len();
         }
         Self { start }
-    }
-
-    /// Whether both are the very same bytes, not only equal ones. A copy, which a clone is where the
-    /// count is full, is not the same.
-    pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.start == other.start
     }
 
     /// Bytes that the allocation takes.
@@ -296,6 +293,13 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    impl SharedBytes {
+        /// Whether both are the very same bytes, not only equal ones.
+        pub(super) fn is_same(&self, other: &Self) -> bool {
+            self.start == other.start
+        }
+    }
 
     /// On both sides of each length at which its encoding grows.
     const LENGTHS: [usize; 8] = [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152];
