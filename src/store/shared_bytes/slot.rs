@@ -8,7 +8,7 @@ use std::slice;
 use super::{ALIGN, SharedBytes};
 
 /// Room for shared bytes with a tag, and for a digit that is there whether it is empty or not. As long as a
-/// pointer.
+/// pointer. What looks for leaks, valgrind for one, does not see that it points to something.
 pub(in crate::store) struct Slot {
     /// A start, or none, rotated to the left by 16 bits: so its highest bits are the word's lowest, and there
     /// stands the tag, which can be compared as it lies. The digit stands above it, in the start's lowest bits.
