@@ -90,18 +90,21 @@ impl<'a> View<'a> {
     /// The same, were no operation half applied. Both have expired or not by one time.
     fn live_pair(&self, first: &[u8], second: &[u8]) -> (Option<Entry>, Option<Entry>) {
         let look = || self.store.get_pair(first, second);
-        let (one, two) = look();
-        let now = self.time();
-        let is_live = |entry: &Entry| entry.is_live(now);
-        match self.moment {
-            Moment::Clock(clock, _) if !one.iter().chain(&two).all(is_live) => {
-                let time = clock.expiry_time();
-                let (one, two) = look();
-                let is_live = |entry: &Entry| entry.is_live(time);
-                (one.filter(is_live), two.filter(is_live))
-            }
-            _ => (one.filter(is_live), two.filter(is_live)),
+        let mut pair = look();
+        let mut time = self.time();
+        let all_live = pair
+            .0
+            .iter()
+            .chain(&pair.1)
+            .all(|entry| entry.is_live(time));
+        if let Moment::Clock(clock, _) = self.moment
+            && !all_live
+        {
+            time = clock.expiry_time();
+            pair = look();
         }
+        let is_live = |entry: &Entry| entry.is_live(time);
+        (pair.0.filter(is_live), pair.1.filter(is_live))
     }
 
     /// What time it is.

@@ -87,6 +87,7 @@ impl SnapshotRoom {
 mod tests {
     use super::*;
     use crate::store::{self, Entry};
+    use crate::time::Timestamp;
 
     const MIB: u64 = 1 << 20;
 
@@ -121,7 +122,7 @@ mod tests {
             }
             room.needed().bytes - room.store.bytes() as u64 * 1001 / 1000
         };
-        let more = needed(Some(crate::time::Timestamp(u64::MAX))) - needed(None);
+        let more = needed(Some(Timestamp(u64::MAX))) - needed(None);
         assert!((20_000..20_100).contains(&more), "{more}");
     }
 

@@ -3,6 +3,7 @@
 //! A bucket is eight slots. Each has the tag of its entry; their digits, the first slot's the lowest, are how
 //! often one of the keys that are there passed by, as it found no slot: a number of 32 bits.
 
+use super::LINE;
 use super::entry::Held;
 use super::shared_bytes::Slot;
 
@@ -11,9 +12,6 @@ pub(super) const SLOTS: usize = 8;
 
 /// A bucket; see the functions of this module.
 pub(super) type Bucket = [Slot; SLOTS];
-
-/// Bytes of a line of the cache, on the machines that most servers run on.
-const LINE: usize = size_of::<Bucket>();
 
 /// So many buckets in a row, where lines of the cache begin.
 ///
@@ -119,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_bucket_is_a_line_of_the_cache() {
-        assert_eq!(LINE, 64);
+        assert_eq!(size_of::<Bucket>(), LINE);
         for buckets in 0..200 {
             let lines = Lines::new(buckets);
             assert_eq!(lines.len(), buckets);

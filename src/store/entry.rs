@@ -4,6 +4,7 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
+use super::LINE;
 use super::leb128;
 use super::shared_bytes::{SharedBytes, Slot};
 use crate::time::Timestamp;
@@ -120,8 +121,6 @@ impl<'a> Held<'a> {
     /// Looks at both ends of the allocation, and at the line of the cache behind the first: of those of 80
     /// bytes every other one lies in three lines. Says something that depends on them.
     pub(super) fn touch(self) -> usize {
-        /// Bytes of a line.
-        const LINE: usize = 64;
         let bytes = self.bytes();
         let [next, last] =
             [bytes.get(LINE), bytes.last()].map(|byte| byte.copied().unwrap_or_default());

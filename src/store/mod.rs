@@ -23,6 +23,9 @@ pub use table::{HashSeed, WARM_AT_ONCE};
 
 use crate::time::Timestamp;
 
+/// Bytes of a line of the processor's cache, on the machines that most servers are.
+const LINE: usize = 64;
+
 /// A map from keys to values, both any bytes, shared by many readers and one writer.
 ///
 /// One thread at a time changes a store (the engine's applier). Readers may run beside it and see
