@@ -120,3 +120,53 @@ impl<'a> View<'a> {
         self.store
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::store;
+
+    #[test]
+    fn of_a_pair_each_is_there_as_it_is_alone() {
+        for shards in [1, 8] {
+            let at = Arc::new(AtomicU64::new(99));
+            let system = Arc::clone(&at);
+            let clock =
+                SharedClock::new(Arc::new(move || Timestamp(system.load(Ordering::SeqCst))));
+            let sequence = Sequence::default();
+            let store = store::with_shards(shards, 0);
+            for (key, expires) in [(b"a", None), (b"b", Some(100)), (b"c", Some(200))] {
+                store.set(Entry::new(key, key, expires.map(Timestamp)));
+            }
+            let there = |view: View<'_>| {
+                let keys = [b"a", b"b", b"c", b"d"];
+                let alone = keys.map(|key| view.get(key));
+                for (one, first) in keys.into_iter().zip(&alone) {
+                    for (two, second) in keys.into_iter().zip(&alone) {
+                        assert_eq!(view.pair(one, two), (first.clone(), second.clone()));
+                    }
+                }
+                alone.map(|entry| entry.is_some())
+            };
+            let now = View::now(&*store, &clock, &sequence);
+            assert_eq!(there(now), [true, true, true, false]);
+            clock.begin_write();
+            at.store(150, Ordering::SeqCst);
+            // The write may still have a time at which the key is there.
+            assert_eq!(there(now), [true, true, true, false]);
+            clock.end_writes(1);
+            assert_eq!(there(now), [true, false, true, false]);
+            assert_eq!(
+                there(View::at(&*store, Timestamp(99))),
+                [true, true, true, false]
+            );
+            assert_eq!(
+                there(View::at(&*store, Timestamp(200))),
+                [true, false, false, false]
+            );
+        }
+    }
+}
