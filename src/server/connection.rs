@@ -26,12 +26,14 @@ use super::Shared;
 use super::clients::{self, Connected};
 use super::commands::Answers;
 use super::ending::{Ending, killed, linger, waiting_bytes};
+use super::round::{self, Aside, Round};
 use super::session::{End, Session, Taken, Wait};
 use super::stretch::{Found, Stretch, Then};
 use crate::command::{Reply, error};
 use crate::engine::{self, UnderWay};
 use crate::metrics::Counter;
 use crate::protocol::{self, ErrorReply};
+use crate::spares::Spares;
 
 /// Bytes read at once.
 const READ_LEN: usize = 64 << 10;
@@ -54,6 +56,10 @@ thread_local! {
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_LEN].into_boxed_slice());
     /// What one of them writes to, from its first reply until all are written.
     static WRITE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// What they have set aside.
+    static ROUND: RefCell<Round> = const { RefCell::new(Round::new()) };
+    /// What the next of them set theirs aside in.
+    static ASIDE: Spares<Aside> = const { Spares::new() };
 }
 
 /// A batch that was handed over.
@@ -87,6 +93,9 @@ pub(super) struct Connection {
     session: Session,
     /// What was read and not carried out.
     rest: BytesMut,
+    /// A request that was read and is carried out in the next turn. Nothing is read meanwhile, and there is
+    /// no rest.
+    aside: Option<Box<Aside>>,
     /// A batch that was handed over, until its replies are written. Nothing is read meanwhile.
     batch: Option<Submitted>,
     /// Its place among the clients, which others can end.
@@ -101,6 +110,7 @@ impl Connection {
             stream,
             session: Session::new(shared, Arc::clone(&connected.client)),
             rest: BytesMut::new(),
+            aside: None,
             batch: None,
             connected,
         }
@@ -155,6 +165,12 @@ impl Connection {
     /// sends from then on is not read: one that never stops sending does not hold up the stop.
     async fn finish(&mut self) -> io::Result<()> {
         self.answer_batch().await?;
+        if let Some(aside) = self.aside.take() {
+            let (next, _) = self.interpret_aside(aside);
+            if let Some(end) = self.settle(next).await? {
+                return self.end(end).await;
+            }
+        }
         let mut arrived = waiting_bytes(&self.stream)?;
         while arrived > 0 {
             let (next, len) = self.read().await?;
@@ -265,7 +281,7 @@ impl Connection {
 
     /// Waits for bytes and carries out what they complete; says how many they were.
     async fn read(&mut self) -> io::Result<(Next, usize)> {
-        poll_fn(|cx| self.poll_read(cx)).await
+        poll_fn(|cx| self.poll_read(cx, Self::interpret)).await
     }
 
     /// Reads, carries out and answers, for as long as there is something to read and the log has room: almost
@@ -276,7 +292,16 @@ impl Connection {
         let mut taken = 0;
         while taken < TURN {
             ready!(self.poll_answer_batch(cx))?;
-            let (next, len) = match self.poll_read(cx)? {
+            let read = match self.aside.take() {
+                Some(aside) => Poll::Ready(self.interpret_aside(aside)),
+                None => self.poll_read(cx, Self::interpret_or_set_aside)?,
+            };
+            if self.aside.is_some() {
+                // Behind all who are ready now.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let (next, len) = match read {
                 Poll::Ready(read) => read,
                 // A monitor has something to be shown although it asks nothing.
                 Poll::Pending if self.session.poll_shown(cx) => (Next::Read, 0),
@@ -294,8 +319,12 @@ impl Connection {
         Poll::Ready(Ok(Next::Yield))
     }
 
-    /// Reads once, interprets what was read, and keeps what is left over.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Next, usize)>> {
+    /// Reads once, has what was read interpreted, and keeps what is left over.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        interpret: impl FnOnce(&mut Self, &[u8]) -> (usize, Next),
+    ) -> Poll<io::Result<(Next, usize)>> {
         if self.session.decoder.wanted() > READ_LEN {
             return self.poll_read_more(cx);
         }
@@ -310,7 +339,7 @@ impl Connection {
             }
             self.count_read(bytes.len());
             let next = if self.rest.is_empty() {
-                let (taken, next) = self.interpret(bytes);
+                let (taken, next) = interpret(self, bytes);
                 self.rest
                     .extend_from_slice(bytes.get(taken..).unwrap_or_default());
                 next
@@ -338,6 +367,44 @@ impl Connection {
             }
             Err(error) => Err(error),
         })
+    }
+
+    /// Carries out what was read, or sets it aside, where it is to be looked up together with what others
+    /// look up.
+    fn interpret_or_set_aside(&mut self, bytes: &[u8]) -> (usize, Next) {
+        if self.set_aside(bytes) {
+            (bytes.len(), Next::Read)
+        } else {
+            self.interpret(bytes)
+        }
+    }
+
+    /// Sets a request aside if that is worth it. Says whether it did.
+    fn set_aside(&mut self, bytes: &[u8]) -> bool {
+        ROUND.with_borrow_mut(|round| {
+            if bytes.len() > round::LONGEST || !round.is_worth_it() {
+                return false;
+            }
+            let Some(key) = self.session.looked_up_by(bytes) else {
+                return false;
+            };
+            round.add(key, |keys| self.session.warm(keys));
+            let mut aside = ASIDE.with(Spares::take);
+            aside.0.extend_from_slice(bytes);
+            self.aside = Some(aside);
+            true
+        })
+    }
+
+    /// Carries out what was set aside. Says how long it is.
+    fn interpret_aside(&mut self, aside: Box<Aside>) -> (Next, usize) {
+        ROUND.with_borrow_mut(|round| round.end(|keys| self.session.warm(keys)));
+        let len = aside.0.len();
+        let (taken, next) = self.interpret(&aside.0);
+        self.rest
+            .extend_from_slice(aside.0.get(taken..).unwrap_or_default());
+        ASIDE.with(|asides| asides.give_back(aside));
+        (next, len)
     }
 
     fn interpret_rest(&mut self) -> Next {

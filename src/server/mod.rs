@@ -5,6 +5,7 @@ mod clients;
 mod commands;
 mod connection;
 mod ending;
+mod round;
 mod session;
 mod settings;
 mod shutdown;

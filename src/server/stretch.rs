@@ -41,6 +41,12 @@ pub(super) enum Then {
     Broken(ProtocolError),
 }
 
+/// The key that a request looks at first, if it is a read that looks at one.
+pub(super) fn looked_up<'a>(spec: &Spec, args: &Args<'a>) -> Option<&'a [u8]> {
+    let reads = spec.flags.has(Flags::READONLY) && spec.keys.first == 1;
+    reads.then(|| args.get(1).copied()).flatten()
+}
+
 impl<'a> Stretch<'a> {
     /// One of no request.
     pub(super) fn new() -> Self {
@@ -86,9 +92,7 @@ impl<'a> Stretch<'a> {
             if spec.flags.has(Flags::WRITE) {
                 break;
             }
-            if spec.flags.has(Flags::READONLY) && spec.keys.first == 1 {
-                keys.extend(request.args.get(1).copied());
-            }
+            keys.extend(looked_up(spec, &request.args));
         }
         keys
     }

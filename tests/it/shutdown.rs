@@ -39,6 +39,31 @@ fn a_stop_answers_what_was_sent_and_the_log_has_it() {
 }
 
 #[test]
+fn a_stop_answers_reads_that_wait_for_their_turn() {
+    let dir = tempfile::tempdir().unwrap();
+    // All in one round of one thread.
+    let mut server = Server::start(dir.path(), &["-threads", "1"]);
+    let mut asking: Vec<Client> = (0..50).map(|_| server.connect()).collect();
+    assert_eq!(asking[0].request("SET a 1"), "+OK");
+    for client in &mut asking {
+        assert_eq!(client.request("GET a"), "+OK 1");
+    }
+    let mut stopping = server.connect();
+    assert_eq!(stopping.request("PING"), "+PONG");
+    // What follows has arrived, in this order, before the server sees any of it.
+    server.signal("STOP");
+    stopping.send(b"SHUTDOWN\n");
+    for client in &mut asking {
+        client.send(b"GET a\n");
+    }
+    server.signal("CONT");
+    for client in &mut asking {
+        assert_same_bytes(&client.rest(), b"+OK 1\n", "a GET that had arrived");
+    }
+    assert_eq!(server.wait().code(), Some(0), "{}", server.stderr());
+}
+
+#[test]
 fn idle_clients_do_not_hold_a_stop() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Server::start(dir.path(), &[]);

@@ -1,0 +1,195 @@
+//! What the connections of a thread are about to look up, where several of them have something to read.
+//!
+//! A look at a key waits for memory three times in a row, which is a tenth of a GET's time; looks at several
+//! keys wait together (see [`InMemStore::warm`](crate::store::InMemStore::warm)). A pipeline brings its keys
+//! at a time. Where there is none, each connection brings one: so who has read a request that looks one up
+//! sets it aside until its next turn, and by then the others that were ready have read theirs. The first who
+//! has its turn again has all of their keys fetched.
+//!
+//! Two turns cost more than one, so where they bring few keys together it is not done for a while: twice as long
+//! each time that it is found to be so.
+
+use smallvec::SmallVec;
+
+use crate::spares::Spare;
+use crate::store::WARM_AT_ONCE;
+
+/// The longest request that is set aside, in bytes.
+pub(super) const LONGEST: usize = 1 << 10;
+
+/// Fewer keys than this are not worth a second turn of each connection.
+const FEW: usize = 4;
+
+/// The most requests that are carried out at once before it is tried again.
+const MOST_WITHOUT: u32 = 64;
+
+/// The most requests of a round: the keys of more would have left the cache, and so would what each connection
+/// needs for its second turn.
+const MOST: usize = 8 * WARM_AT_ONCE;
+
+/// So many requests are carried out at once where there were more for a round than that.
+const WITHOUT_AFTER_MOST: u32 = 1024;
+
+/// A request that was set aside.
+#[derive(Debug, Default)]
+pub(super) struct Aside(pub(super) Vec<u8>);
+
+impl Spare for Aside {
+    fn empty(&mut self) -> bool {
+        self.0.clear();
+        self.0.capacity() <= LONGEST
+    }
+}
+
+/// The requests that a thread's connections have set aside, from the first until one of them has its turn again.
+#[derive(Debug)]
+pub(super) struct Round {
+    /// The keys that are not fetched yet, one behind the other.
+    keys: Vec<u8>,
+    /// Where each of them ends.
+    ends: Vec<usize>,
+    /// How many requests it has.
+    len: usize,
+    /// How many requests are still to be carried out at once.
+    without: u32,
+    /// How many will be after the next round of few.
+    next_without: u32,
+}
+
+impl Round {
+    pub(super) const fn new() -> Self {
+        Self {
+            keys: Vec::new(),
+            ends: Vec::new(),
+            len: 0,
+            without: 0,
+            next_without: 1,
+        }
+    }
+
+    /// Whether a request that was read now should be set aside, if it looks up a key.
+    pub(super) fn is_worth_it(&mut self) -> bool {
+        if self.without > 0 {
+            self.without -= 1;
+            return false;
+        }
+        if self.len < MOST {
+            return true;
+        }
+        self.len = 0;
+        self.without = WITHOUT_AFTER_MOST;
+        false
+    }
+
+    /// A request was set aside that looks up `key`. Once there are as many as can be fetched together, `warm`
+    /// fetches them.
+    pub(super) fn add(&mut self, key: &[u8], warm: impl FnOnce(&[&[u8]])) {
+        self.len += 1;
+        self.keys.extend_from_slice(key);
+        self.ends.push(self.keys.len());
+        if self.ends.len() == WARM_AT_ONCE {
+            self.fetch(warm);
+        }
+    }
+
+    /// One that was set aside has its turn again: `warm` fetches the keys that are left.
+    pub(super) fn end(&mut self, warm: impl FnOnce(&[&[u8]])) {
+        match self.len {
+            // Another was the first.
+            0 => return,
+            1..FEW => {
+                self.without = self.next_without;
+                self.next_without = (2 * self.next_without).min(MOST_WITHOUT);
+            }
+            _ => self.next_without = 1,
+        }
+        self.len = 0;
+        self.fetch(warm);
+    }
+
+    fn fetch(&mut self, warm: impl FnOnce(&[&[u8]])) {
+        let mut from = 0;
+        let keys = self.ends.iter().filter_map(|&end| {
+            let key = self.keys.get(from..end);
+            from = end;
+            key
+        });
+        let keys: SmallVec<[&[u8]; WARM_AT_ONCE]> = keys.collect();
+        // One alone is looked up right away.
+        if keys.len() > 1 {
+            warm(&keys);
+        }
+        drop(keys);
+        self.keys.clear();
+        self.ends.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adds so many keys, each its number, and says which were fetched together, before the end and with it.
+    fn fetched(round: &mut Round, count: usize) -> Vec<Vec<usize>> {
+        let mut fetched = Vec::new();
+        let mut note = |keys: &[&[u8]]| {
+            let numbers = keys.iter().map(|key| {
+                let text = std::str::from_utf8(key).expect("digits");
+                text.parse().expect("a number")
+            });
+            fetched.push(numbers.collect());
+        };
+        for number in 0..count {
+            round.add(number.to_string().as_bytes(), &mut note);
+        }
+        round.end(&mut note);
+        round.end(&mut note);
+        fetched
+    }
+
+    #[test]
+    fn keys_are_fetched_as_many_together_as_can_be_and_the_rest_at_the_end() {
+        let mut round = Round::new();
+        let all: Vec<usize> = (0..WARM_AT_ONCE + 3).collect();
+        let (first, rest) = all.split_at(WARM_AT_ONCE);
+        assert_eq!(fetched(&mut round, all.len()), [first, rest]);
+        assert_eq!(fetched(&mut round, 2), [[0, 1]]);
+        assert_eq!(fetched(&mut round, 1), [[]; 0]);
+    }
+
+    #[test]
+    fn where_few_come_together_it_is_not_done_for_a_while_and_the_longer_the_more_often() {
+        let mut round = Round::new();
+        // How many requests are carried out at once before the next one is set aside.
+        let mut without_after = |count| {
+            fetched(&mut round, count);
+            (0..).find(|_| round.is_worth_it()).expect("some day")
+        };
+        let few = FEW - 1;
+        assert_eq!([few; 4].map(&mut without_after), [1, 2, 4, 8]);
+        assert_eq!([few; 5].map(&mut without_after), [16, 32, 64, 64, 64]);
+        assert_eq!(without_after(FEW), 0);
+        assert_eq!(without_after(few), 1);
+    }
+
+    #[test]
+    fn a_round_is_bounded_though_none_has_its_turn_again() {
+        let mut round = Round::new();
+        for _ in 0..3 {
+            let set_aside = (0..).take_while(|_| {
+                let worth_it = round.is_worth_it();
+                if worth_it {
+                    round.add(b"key", |_| {});
+                }
+                worth_it
+            });
+            assert_eq!(set_aside.count(), MOST);
+            assert!(round.keys.is_empty());
+            let without = (0..).take_while(|_| !round.is_worth_it());
+            assert_eq!(without.count(), WITHOUT_AFTER_MOST as usize);
+            round.add(b"key", |_| {});
+            round.end(|_| {});
+            round.without = 0;
+        }
+    }
+}
