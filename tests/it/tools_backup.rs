@@ -16,7 +16,7 @@ use postres::wal::recovery::RecoveryError;
 use crate::cli::assert_refused;
 use crate::disk::Disk;
 use crate::support::log::{FIRST_FRAME, segment};
-use crate::support::process::{Server, binary, file_names, segments, wal_path};
+use crate::support::process::{Server, binary, eventually, file_names, segments, wal_path};
 use crate::tools::{disk_with_sets, done, frozen, log};
 
 /// Starts a server on the copy in `dir`, which must have nothing to mend, and asks it.
@@ -280,6 +280,12 @@ fn backups_of_a_server_under_load_hold_every_write_acknowledged_before_they_bega
         });
         // Ends the others also if this panics.
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // From here on there is always one.
+            let compacted = || {
+                let names = file_names(dir.path());
+                names.iter().any(|name| name.ends_with(".snapshot"))
+            };
+            assert!(eventually(compacted), "no snapshot is written");
             for backup in 0..BACKUPS {
                 let told = acknowledged.each_ref().map(|n| n.load(Ordering::Acquire));
                 let to = format!("copy-{backup}");
