@@ -2,7 +2,7 @@
 //!
 //! An idle connection holds no buffer. Bytes are read into one that belongs to the thread, and
 //! what is complete is carried out before the next read; only the rest of a request that is not
-//! complete yet is kept. Replies are written to one that the thread lends. So a connection costs its
+//! complete yet is kept, and for one turn a short read (see `round`). Replies are written to one that the thread lends. So a connection costs its
 //! task and, for a moment, its largest request.
 //!
 //! Back-pressure: while a client does not take its replies, or its batch waits for the log,
@@ -93,8 +93,8 @@ pub(super) struct Connection {
     session: Session,
     /// What was read and not carried out.
     rest: BytesMut,
-    /// A request that was read and is carried out in the next turn. Nothing is read meanwhile, and there is
-    /// no rest.
+    /// A read that has come and is carried out in the next turn. Nothing more is read meanwhile, and there is
+    /// no rest. A client that is killed before that gets no reply to it.
     aside: Option<Box<Aside>>,
     /// A batch that was handed over, until its replies are written. Nothing is read meanwhile.
     batch: Option<Submitted>,
@@ -285,7 +285,7 @@ impl Connection {
     }
 
     /// Reads, carries out and answers, for as long as there is something to read and the log has room: almost
-    /// always. It waits for a batch that the log has, until the client has taken all of its replies. The rest is
+    /// always. What it sets aside it carries out in the next turn. It waits for a batch that the log has, until the client has taken all of its replies. The rest is
     /// for [`settle`](Self::settle). A client that has closed its side gets its connection closed: all its
     /// replies are written by then.
     fn poll_rounds(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {

@@ -20,14 +20,14 @@ pub(super) const LONGEST: usize = 1 << 10;
 /// Fewer keys than this are not worth a second turn of each connection.
 const FEW: usize = 4;
 
-/// The most requests that are carried out at once before it is tried again.
+/// The most requests that are not set aside, after rounds of few, before it is tried again.
 const MOST_WITHOUT: u32 = 64;
 
 /// The most requests of a round: the keys of more would have left the cache, and so would what each connection
 /// needs for its second turn.
 const MOST: usize = 8 * WARM_AT_ONCE;
 
-/// So many requests are carried out at once where there were more for a round than that.
+/// So many requests are not set aside after a round of that many.
 const WITHOUT_AFTER_MOST: u32 = 1024;
 
 /// A request that was set aside.
@@ -41,7 +41,8 @@ impl Spare for Aside {
     }
 }
 
-/// The requests that a thread's connections have set aside, from the first until one of them has its turn again.
+/// The requests that a thread's connections have set aside, from the first until one of them has its turn again
+/// on that thread. One that is ended, or goes on elsewhere, may leave a round open for the next: then some keys are fetched in vain.
 #[derive(Debug)]
 pub(super) struct Round {
     /// The keys that are not fetched yet, one behind the other.
@@ -50,7 +51,7 @@ pub(super) struct Round {
     ends: Vec<usize>,
     /// How many requests it has.
     len: usize,
-    /// How many requests are still to be carried out at once.
+    /// How many requests are still not to be set aside.
     without: u32,
     /// How many will be after the next round of few.
     next_without: u32,
