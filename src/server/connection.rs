@@ -2,8 +2,8 @@
 //!
 //! An idle connection holds no buffer. Bytes are read into one that belongs to the thread, and
 //! what is complete is carried out before the next read; only the rest of a request that is not
-//! complete yet is kept, and for one turn a short read (see `round`). Replies are written to one that the thread lends. So a connection costs its
-//! task and, for a moment, its largest request.
+//! complete yet is kept, and for one turn a short read (see `round`). Replies are written to one that
+//! the thread lends. So a connection costs its task and, for a moment, its largest request.
 //!
 //! Back-pressure: while a client does not take its replies, or its batch waits for the log,
 //! nothing more of it is read (P8).
@@ -285,9 +285,9 @@ impl Connection {
     }
 
     /// Reads, carries out and answers, for as long as there is something to read and the log has room: almost
-    /// always. What it sets aside it carries out in the next turn. It waits for a batch that the log has, until the client has taken all of its replies. The rest is
-    /// for [`settle`](Self::settle). A client that has closed its side gets its connection closed: all its
-    /// replies are written by then.
+    /// always. What it sets aside it carries out in the next turn. It waits for a batch that the log has, until
+    /// the client has taken all of its replies. The rest is for [`settle`](Self::settle). A client that has
+    /// closed its side gets its connection closed: all its replies are written by then.
     fn poll_rounds(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
         let mut taken = 0;
         while taken < TURN {

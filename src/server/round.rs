@@ -41,8 +41,9 @@ impl Spare for Aside {
     }
 }
 
-/// The requests that a thread's connections have set aside, from the first until one of them has its turn again
-/// on that thread. One that is ended, or goes on elsewhere, may leave a round open for the next: then some keys are fetched in vain.
+/// The requests that a thread's connections have set aside, from the first until one of them has its turn
+/// again on that thread. One that is ended, or goes on elsewhere, may leave a round open for the next: then
+/// some keys are fetched in vain.
 #[derive(Debug)]
 pub(super) struct Round {
     /// The keys that are not fetched yet, one behind the other.
