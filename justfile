@@ -96,4 +96,4 @@ bench-instructions *case:
 # Sees that every case of the benchmark runs; the figures mean nothing.
 bench-check *options:
     CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_CODEGEN_UNITS=16 \
-        cargo bench --locked --bench end_to_end -- --rounds 1 --seconds 0.3 {{ options }}
+        cargo bench --locked --bench end_to_end -- --rounds 1 --seconds 0.2 {{ options }}

@@ -6,10 +6,11 @@
 //! [--report FILE] [--plots DIR] [--json FILE]`
 //!
 //! Each case measures its contestants in turns, several rounds of it, so that whatever else the
-//! machine does falls on all of them, and compares figures of the same round. What comes out is
-//! a report, not a test: a goal that is missed is shown as such, and only a server that fails, or
-//! answers wrongly, or acknowledges a write before its sync, or a peer that cannot be had, ends the
-//! program with an error.
+//! machine does falls on all of them, and compares figures of the same round. Each round has servers
+//! of its own, started and filled for it: one process may be a tenth faster than another of the same
+//! program for as long as it lives. What comes out is a report, not a test: a goal that is missed is
+//! shown as such, and only a server that fails, or answers wrongly, or acknowledges a write before
+//! its sync, or a peer that cannot be had, ends the program with an error.
 //!
 //! Values have 64 bytes; keys are drawn evenly from a million, all of them there beforehand but for
 //! the cases with the baseline. Two cases have values of a megabyte, and a hundred keys. Within a
@@ -24,28 +25,28 @@ use std::env;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::process::ExitCode;
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use end_to_end::cases::{self, Case, Generator};
-use end_to_end::contestant::Contestant;
-use end_to_end::load::{Length, Load};
+use end_to_end::load::Length;
 use end_to_end::options::Options;
 use end_to_end::output::Output;
 use end_to_end::report::{self, CaseReport, progress};
 use end_to_end::sample::Sample;
-use end_to_end::server::{Lab, Server};
+use end_to_end::server::Lab;
 use end_to_end::slow_sync::SlowSync;
-use end_to_end::wire::{Kind, VALUE_BYTES};
+use end_to_end::wire::VALUE_BYTES;
 use end_to_end::{
-    generator, json, large, machine, naive, peers, plots, redis_benchmark, scaling, suite, valkey,
+    bare, floor, generator, json, large, machine, naive, plots, redis_benchmark, rounds, scaling,
+    suite, valkey,
 };
 
 mod end_to_end {
     pub(crate) mod ask;
+    pub(crate) mod bare;
     pub(crate) mod bars;
     pub(crate) mod canvas;
     pub(crate) mod cases;
@@ -53,6 +54,7 @@ mod end_to_end {
     pub(crate) mod comparison;
     pub(crate) mod contestant;
     pub(crate) mod curves;
+    pub(crate) mod floor;
     pub(crate) mod generator;
     pub(crate) mod growth;
     pub(crate) mod idle;
@@ -71,6 +73,7 @@ mod end_to_end {
     pub(crate) mod redis_benchmark;
     pub(crate) mod report;
     pub(crate) mod resident;
+    pub(crate) mod rounds;
     pub(crate) mod sample;
     pub(crate) mod scaling;
     pub(crate) mod server;
@@ -95,6 +98,9 @@ fn main() -> ExitCode {
 fn run() -> Result<()> {
     if let Some(log) = env::var_os(naive::LOG) {
         return naive::serve(Path::new(&log));
+    }
+    if let Some(log) = env::var_os(bare::LOG) {
+        return bare::serve(Path::new(&log));
     }
     // `cargo test` runs benchmarks too, to see that they start. It leaves this argument out.
     if !env::args().any(|argument| argument == "--bench") {
@@ -150,6 +156,7 @@ fn measure_and_report(
     }
     if !reports.is_empty() {
         output.say(&report::markdown(&reports))?;
+        output.say(&floor::markdown(&reports))?;
     }
     let mut large = None;
     if let Some(millions) = options.large {
@@ -270,7 +277,8 @@ fn measure_all(cases: Vec<Case>, options: &Options, lab: &Lab) -> Result<Vec<Cas
         .map(|case| {
             let slow_sync = slow_sync.as_ref().filter(|_| case.slow_sync);
             let name = case.name;
-            measure(case, options, lab, slow_sync).with_context(|| format!("case \"{name}\""))
+            rounds::measure(case, options, lab, slow_sync)
+                .with_context(|| format!("case \"{name}\""))
         })
         .collect()
 }
@@ -278,7 +286,7 @@ fn measure_all(cases: Vec<Case>, options: &Options, lab: &Lab) -> Result<Vec<Cas
 /// Makes the load of each case against a server that somebody else looks after.
 fn load_only(cases: &[Case], options: &Options, address: SocketAddr) -> Result<()> {
     let length = Length::Timed {
-        warm_up: options.seconds / 5,
+        warm_up: options.seconds,
         measured: options.seconds,
     };
     for case in cases.iter().filter(|case| case.generator == Generator::Own) {
@@ -291,108 +299,5 @@ fn load_only(cases: &[Case], options: &Options, address: SocketAddr) -> Result<(
             progress(format_args!("{}, round {}: {sample}", case.name, round + 1));
         }
     }
-    Ok(())
-}
-
-/// Measures one case: all its servers stay up, and take turns.
-fn measure(
-    case: Case,
-    options: &Options,
-    lab: &Lab,
-    slow_sync: Option<&SlowSync>,
-) -> Result<CaseReport> {
-    let mut servers = Vec::new();
-    let mut samples = Vec::new();
-    for &contestant in &case.contestants {
-        if contestant.is_valkey() && lab.valkey.is_none() {
-            continue;
-        }
-        let server = Server::start(contestant, lab, slow_sync)?;
-        if case.preloaded {
-            generator::run(server.address(), case.protocol(), &case.preload())
-                .map_err(|error| server.account("failed while it was filled", &error))?;
-            server.check_size(case.keys)?;
-        }
-        servers.push(server);
-        samples.push((contestant, Vec::new()));
-    }
-    // What is filled in but not on disk would go there while others are measured, in their way.
-    peers::run(Command::new("sync").arg("-f").arg(&lab.scratch))?;
-    let length = Length::Timed {
-        warm_up: options.seconds / 5,
-        measured: options.seconds,
-    };
-    for round in 0..options.rounds {
-        let load = case.load(length, round);
-        for turn in turns(servers.len(), round as usize) {
-            let (Some(server), Some((contestant, samples))) =
-                (servers.get(turn), samples.get_mut(turn))
-            else {
-                continue;
-            };
-            let sample = take_sample(&case, lab, server, &load)?;
-            if let Some(slow_sync) = slow_sync {
-                check_slow_syncs(*contestant, &sample, slow_sync.delay())?;
-            }
-            progress(format_args!(
-                "{}, round {}: {contestant}: {sample}",
-                case.name,
-                round + 1
-            ));
-            samples.push(sample);
-        }
-    }
-    for server in servers {
-        // It does not look at replies, so that keys were lost would not show.
-        if case.generator == Generator::RedisBenchmark {
-            server.check_size(case.keys)?;
-        }
-        server.stop()?;
-    }
-    Ok(CaseReport { case, samples })
-}
-
-/// The order of a round. Whoever comes first comes after a pause, and whoever comes next after what
-/// the one before it left to the disk: so each is first once in a while, and follows each.
-fn turns(servers: usize, round: usize) -> Vec<usize> {
-    let mut turns: Vec<usize> = (0..servers).collect();
-    turns.rotate_left(round % servers.max(1));
-    if round % 2 == 1 {
-        turns.reverse();
-    }
-    turns
-}
-
-fn take_sample(case: &Case, lab: &Lab, server: &Server, load: &Load) -> Result<Sample> {
-    let before = server.used()?;
-    let used = || Ok::<_, Error>(server.used()?.since(before));
-    let sample = match case.generator {
-        Generator::Own => generator::run(server.address(), case.protocol(), load)
-            .and_then(|measured| Ok(Sample::new(&measured, used()?))),
-        Generator::RedisBenchmark => {
-            let program = lab.redis_benchmark.as_deref();
-            redis_benchmark::run(program.context("not there")?, server.address(), load)
-                .and_then(|opinion| Ok(Sample::of_opinion(&opinion, used()?)))
-        }
-    };
-    sample.map_err(|error| server.account("failed under load", &error))
-}
-
-/// The control of a case with slow syncs.
-///
-/// A SET quicker than a slow sync was acknowledged before it was on disk, or the syncs are not
-/// slow. And where no SET of a server that is told not to sync is quicker, it syncs all the same.
-/// Either way the figures would mean nothing.
-fn check_slow_syncs(contestant: Contestant, sample: &Sample, delay: Duration) -> Result<()> {
-    let Some(set) = sample.of(Kind::Set) else {
-        return Ok(());
-    };
-    // The histogram rounds by less than this.
-    let waited = set.min >= delay.as_secs_f64() * 1e6 * 0.99;
-    ensure!(
-        waited == contestant.syncs(),
-        "{contestant}: the quickest SET took {:.0} us where a sync takes {delay:?} and more",
-        set.min
-    );
     Ok(())
 }

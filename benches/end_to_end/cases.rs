@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::contestant::Contestant;
 use super::load::{Group, Length, Load, Order};
-use super::sample::Count;
+use super::sample::{Count, Sample};
 use super::wire::{Protocol, VALUE_BYTES, Values};
 
-use Contestant::{Naive, OtherBuild, PostresAlways, PostresNever};
+use Contestant::{Bare, Naive, OtherBuild, PostresAlways, PostresNever};
 
 /// How many keys the load is spread over, unless a case or the command line says otherwise.
 pub(crate) const KEYS: u32 = 1_000_000;
@@ -82,6 +82,15 @@ impl Demand {
             Self::Ratio(_, _, other) | Self::Tail(_, other) | Self::Processor(_, other) => other,
         }
     }
+
+    /// What is compared.
+    pub(crate) fn figure(self, sample: &Sample) -> Option<f64> {
+        match self {
+            Self::Ratio(count, ..) => sample.rate(count),
+            Self::Tail(..) => Some(sample.get?.p99),
+            Self::Processor(..) => Some(sample.cpu_micros),
+        }
+    }
 }
 
 impl fmt::Display for Demand {
@@ -124,6 +133,12 @@ impl Case {
         if self.contestants.contains(&PostresAlways) {
             self.contestants.insert(1, OtherBuild);
         }
+    }
+
+    /// The same, where the bare server takes part too.
+    pub(crate) fn with_floor(mut self) -> Self {
+        self.contestants.push(Bare);
+        self
     }
 
     /// The same on empty servers.

@@ -13,6 +13,8 @@ pub(crate) enum Contestant {
     OtherBuild,
     /// The baseline: one fdatasync for each SET.
     Naive,
+    /// The floor: sockets and a log, and nothing else.
+    Bare,
     /// Valkey with a log, synced before the replies.
     ValkeyAlways,
     /// Valkey in memory only.
@@ -23,6 +25,11 @@ impl Contestant {
     /// Whether Valkey has to be there for it.
     pub(crate) fn is_valkey(self) -> bool {
         matches!(self, Self::ValkeyAlways | Self::ValkeyNoLog)
+    }
+
+    /// Whether it can be filled beforehand, and asked for more than keys.
+    pub(crate) fn keeps_keys(self) -> bool {
+        self != Self::Bare
     }
 
     /// Whether each of its SETs waits for a sync.
@@ -38,6 +45,7 @@ impl fmt::Display for Contestant {
             Self::PostresNever => "postres, fsync never",
             Self::OtherBuild => "postres, the other build",
             Self::Naive => "naive, fdatasync per SET",
+            Self::Bare => "bare, no store",
             Self::ValkeyAlways => "Valkey, appendfsync always",
             Self::ValkeyNoLog => "Valkey, no log",
         })

@@ -17,7 +17,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
 
-    /// How long each measurement takes, after a warm-up of a fifth of that
+    /// How long each measurement takes, after a warm-up of the same length
     #[arg(long, default_value = "2", value_name = "S", value_parser = seconds)]
     pub(crate) seconds: Duration,
 

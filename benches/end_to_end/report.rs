@@ -44,15 +44,15 @@ impl CaseReport {
         Some(samples)
     }
 
-    /// A figure of the first contestant divided by the other's, of the same round each time: what
-    /// else the machine does changes from round to round, and less within one.
+    /// A figure of one contestant divided by the other's, of the same round each time: what else the
+    /// machine does changes from round to round, and less within one.
     pub(crate) fn ratio(
         &self,
+        one: Contestant,
         other: Contestant,
         figure: impl Fn(&Sample) -> Option<f64>,
     ) -> Option<Spread> {
-        let (_, first) = self.samples.first()?;
-        let pairs = first.iter().zip(self.of(other)?);
+        let pairs = self.of(one)?.iter().zip(self.of(other)?);
         Spread::of(pairs.filter_map(|(one, two)| Some(figure(one)? / figure(two)?)))
     }
 
@@ -62,18 +62,19 @@ impl CaseReport {
         samples.map(|sample| sample.misses).sum()
     }
 
-    /// The case's goals, and how each came out.
+    /// The case's goals, and how each came out for the first contestant, which they are for.
     pub(crate) fn verdicts(&self) -> Vec<(Goal, Verdict)> {
-        let judged = |&goal: &Goal| (goal, self.judge(goal.demand));
-        self.case.goals.iter().map(judged).collect()
+        let first = self.samples.first();
+        let judged = |&goal: &Goal| {
+            let (first, _) = first?;
+            Some((goal, self.judge(*first, goal.demand)))
+        };
+        self.case.goals.iter().filter_map(judged).collect()
     }
 
-    fn judge(&self, demand: Demand) -> Verdict {
-        let ratio = match demand {
-            Demand::Ratio(count, _, other) => self.ratio(other, |sample| sample.rate(count)),
-            Demand::Tail(_, other) => self.ratio(other, |sample| Some(sample.get?.p99)),
-            Demand::Processor(_, other) => self.ratio(other, |sample| Some(sample.cpu_micros)),
-        };
+    /// What a contestant comes to where this is asked for.
+    pub(crate) fn judge(&self, contestant: Contestant, demand: Demand) -> Verdict {
+        let ratio = self.ratio(contestant, demand.other(), |sample| demand.figure(sample));
         let Some(ratio) = ratio else {
             return Verdict {
                 measured: format!("({}) did not take part", demand.other()),
@@ -159,13 +160,10 @@ fn row(
         Spread::of(samples.iter().map(figure)).map(|spread| format!("{:.2}", spread.median))
     };
     let rate = spread(&|figures| Some(figures.rate))?;
-    let first = report
-        .samples
-        .first()
-        .is_some_and(|(who, _)| *who == contestant);
+    let (leader, _) = report.samples.first()?;
     let ratio = report
-        .ratio(contestant, |sample| sample.rate(Count::Kind(kind)))
-        .filter(|_| !first);
+        .ratio(*leader, contestant, |sample| sample.rate(Count::Kind(kind)))
+        .filter(|_| *leader != contestant);
     let megabytes = report.case.megabytes(rate.median).map(thousands);
     Some(vec![
         contestant.to_string(),

@@ -16,6 +16,7 @@ use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use tempfile::TempDir;
 
 use super::ask::ask;
+use super::bare;
 use super::contestant::Contestant;
 use super::machine::{self, Used, Whose};
 use super::naive;
@@ -197,8 +198,9 @@ impl Server {
     /// Ends it, and complains when it did not end well.
     pub(crate) fn stop(mut self) -> Result<()> {
         let status = self.terminate()?;
-        // The baseline has no handler for the signal.
-        let well = status.success() || self.contestant == Contestant::Naive;
+        // The servers that are this program have no handler for the signal.
+        let own = matches!(self.contestant, Contestant::Naive | Contestant::Bare);
+        let well = status.success() || own;
         if well {
             Ok(())
         } else {
@@ -346,6 +348,11 @@ fn command(contestant: Contestant, lab: &Lab, folder: &Path, port: u16) -> Resul
         Contestant::Naive => {
             let mut command = Command::new(env::current_exe()?);
             command.env(naive::LOG, folder.join("log"));
+            Ok(command)
+        }
+        Contestant::Bare => {
+            let mut command = Command::new(env::current_exe()?);
+            command.env(bare::LOG, folder.join("log"));
             Ok(command)
         }
         Contestant::ValkeyAlways => {

@@ -34,6 +34,7 @@ fn one_kind() -> Vec<Case> {
     let (reading, writing) = (Group::new(50, 0), Group::new(50, 100));
     vec![
         Case::new("GET, 50 clients", &gets, &[reading])
+            .with_floor()
             .ratio(3, GET, 1.0, ValkeyNoLog)
             .ratio(5, GET, 1.05, ValkeyNoLog)
             .processor(5, 0.85, ValkeyNoLog),
@@ -42,9 +43,11 @@ fn one_kind() -> Vec<Case> {
             &gets,
             &[reading.pipelined(16)],
         )
+        .with_floor()
         .ratio(3, GET, 1.2, ValkeyNoLog)
         .ratio(5, GET, 1.5, ValkeyNoLog),
         Case::new("SET, 50 clients", &sets, &[writing])
+            .with_floor()
             .ratio(3, SET, 1.0, ValkeyAlways)
             .ratio(5, SET, 1.5, ValkeyAlways),
         Case::new(
@@ -52,6 +55,7 @@ fn one_kind() -> Vec<Case> {
             &three,
             &[writing.pipelined(16)],
         )
+        .with_floor()
         .ratio(3, SET, 1.5, ValkeyAlways)
         .ratio(5, SET, 1.8, ValkeyAlways)
         .ratio(5, SET, 0.9, ValkeyNoLog),
@@ -69,19 +73,18 @@ fn more_clients() -> Vec<Case> {
             &[PostresAlways, ValkeyNoLog],
             &[Group::new(200, 100)],
         )
+        .with_floor()
         .ratio(5, SET, 0.8, ValkeyNoLog),
-        Case::new("SET, 1,000 clients", &sets, &[Group::new(1_000, 100)]).ratio(
-            5,
-            SET,
-            1.1,
-            ValkeyAlways,
-        ),
+        Case::new("SET, 1,000 clients", &sets, &[Group::new(1_000, 100)])
+            .with_floor()
+            .ratio(5, SET, 1.1, ValkeyAlways),
         Case::new(
             "SET, 50 clients, syncs 2 ms slower",
             &sets,
             &[Group::new(50, 100)],
         )
         .slow()
+        .with_floor()
         .ratio(5, SET, 1.7, ValkeyAlways),
     ]
 }
@@ -100,6 +103,7 @@ fn reads_beside_writes() -> Vec<Case> {
     ];
     vec![
         Case::new("1 SET : 9 GET, 50 clients", &contestants, &mixed)
+            .with_floor()
             .ratio(3, Count::All, 1.6, ValkeyAlways)
             .ratio(5, Count::All, 2.0, ValkeyAlways)
             .same_tail(2),
@@ -108,6 +112,7 @@ fn reads_beside_writes() -> Vec<Case> {
             &[PostresAlways, ValkeyAlways],
             &[Group::new(50, 10).pipelined(16)],
         )
+        .with_floor()
         .ratio(5, Count::All, 1.4, ValkeyAlways),
         Case::new(
             "1 SET : 9 GET, 50 clients, syncs 2 ms slower",
@@ -115,6 +120,7 @@ fn reads_beside_writes() -> Vec<Case> {
             &mixed,
         )
         .slow()
+        .with_floor()
         .ratio(3, Count::All, 5.0, ValkeyAlways)
         .ratio(5, Count::All, 7.0, ValkeyAlways)
         .same_tail(2),
@@ -124,6 +130,7 @@ fn reads_beside_writes() -> Vec<Case> {
             &apart,
         )
         .slow()
+        .with_floor()
         .ratio(3, GET, 10.0, ValkeyAlways)
         .ratio(5, GET, 14.0, ValkeyAlways)
         .ratio(5, SET, 1.0, ValkeyAlways)

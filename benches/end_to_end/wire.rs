@@ -228,6 +228,24 @@ impl Wire {
         self.exchange(kind).request.append(key, out);
     }
 
+    /// Appends the reply to a request to `out`.
+    pub(crate) fn reply(&self, kind: Kind, key: u32, out: &mut Vec<u8>) {
+        self.exchange(kind).reply.append(key, out);
+    }
+
+    /// What the first request in `input` does, its key, and how long it is, if all of it is there.
+    pub(crate) fn find_request(&self, input: &[u8]) -> Option<(Kind, u32, usize)> {
+        [Kind::Get, Kind::Set].into_iter().find_map(|kind| {
+            let template = &self.exchange(kind).request;
+            let slot = *template.slots.first()?;
+            let is_it = input.starts_with(template.bytes.get(..slot)?);
+            let digits = input.get(slot..slot + DIGITS).filter(|_| is_it)?;
+            let number = |number, digit: &u8| 10 * number + u32::from(digit.wrapping_sub(b'0'));
+            let length = template.bytes.len();
+            (input.len() >= length).then(|| (kind, digits.iter().fold(0, number), length))
+        })
+    }
+
     /// Looks for the reply to one request at the start of `input`; its first `done` bytes were
     /// found before, and dropped.
     ///
