@@ -7,8 +7,8 @@
 //!
 //! Each case measures its contestants in turns, several rounds of it, so that whatever else the
 //! machine does falls on all of them, and compares figures of the same round. Each round has servers
-//! of its own, started and filled for it: one process may be a tenth faster than another of the same
-//! program for as long as it lives. What comes out is a report, not a test: a goal that is missed is
+//! of its own, started and filled for it, so that what is peculiar to one process, or left over from
+//! the rounds before, counts in one round alone. What comes out is a report, not a test: a goal that is missed is
 //! shown as such, and only a server that fails, or answers wrongly, or acknowledges a write before
 //! its sync, or a peer that cannot be had, ends the program with an error.
 //!

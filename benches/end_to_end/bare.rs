@@ -17,7 +17,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -54,12 +54,16 @@ pub(crate) fn serve(log: &Path) -> Result<()> {
     )?;
     thread::spawn(move || {
         let Err(error) = server.run();
-        // Whoever is connected notices: nothing is answered any more.
-        let _ = writeln!(std::io::stderr(), "the bare server failed: {error:#}");
-        std::process::exit(1);
+        give_up(&error)
     });
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
+}
+
+/// Ends the process: whoever is connected notices that nothing is answered any more.
+fn give_up(error: &Error) -> ! {
+    let _ = writeln!(std::io::stderr(), "the bare server failed: {error:#}");
+    std::process::exit(1)
 }
 
 /// SETs that are synced together.
@@ -145,7 +149,11 @@ impl Server {
         let waker = Arc::new(Waker::new(registry, SYNCED)?);
         let (groups, to_log) = mpsc::channel();
         let (from_log, synced) = mpsc::channel();
-        thread::spawn(move || keep_log(&log, &to_log, &from_log, &waker));
+        thread::spawn(move || {
+            if let Err(error) = keep_log(&log, &to_log, &from_log, &waker) {
+                give_up(&error);
+            }
+        });
         Ok(Self {
             poll,
             listener,
@@ -164,7 +172,10 @@ impl Server {
         loop {
             let gathers = !self.is_busy && !self.group.requests.is_empty();
             let at_once = gathers.then_some(Duration::ZERO);
-            self.poll.poll(&mut events, at_once)?;
+            match self.poll.poll(&mut events, at_once) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                polled => polled.context("waiting for requests")?,
+            }
             for event in &events {
                 match event.token() {
                     LISTENER => self.accept()?,

@@ -20,9 +20,8 @@ use super::wire::Kind;
 
 /// Measures one case, each round with servers of its own, which take turns.
 ///
-/// Where a process's memory comes to lie, and what its hashes are seeded with, makes it faster or slower than
-/// another of the same program for as long as it lives. Were all rounds of one process, their median would
-/// tell how lucky it was, however many they are.
+/// Where a process's memory came to lie, and what its hashes are seeded with, stays as long as it lives, and so
+/// does what the rounds before have left in it. This way each of that counts in one round alone.
 pub(crate) fn measure(
     case: Case,
     options: &Options,
