@@ -8,9 +8,9 @@
 //! Each case measures its contestants in turns, several rounds of it, so that whatever else the
 //! machine does falls on all of them, and compares figures of the same round. Each round has servers
 //! of its own, started and filled for it, so that what is peculiar to one process, or left over from
-//! the rounds before, counts in one round alone. What comes out is a report, not a test: a goal that is missed is
-//! shown as such, and only a server that fails, or answers wrongly, or acknowledges a write before
-//! its sync, or a peer that cannot be had, ends the program with an error.
+//! the rounds before, counts in one round alone. What comes out is a report, not a test:
+//! a goal that is missed is shown as such, and only a server that fails, or answers wrongly, or
+//! acknowledges a write before its sync, or a peer that cannot be had, ends the program with an error.
 //!
 //! Values have 64 bytes; keys are drawn evenly from a million, all of them there beforehand but for
 //! the cases with the baseline. Two cases have values of a megabyte, and a hundred keys. Within a
@@ -285,10 +285,7 @@ fn measure_all(cases: Vec<Case>, options: &Options, lab: &Lab) -> Result<Vec<Cas
 
 /// Makes the load of each case against a server that somebody else looks after.
 fn load_only(cases: &[Case], options: &Options, address: SocketAddr) -> Result<()> {
-    let length = Length::Timed {
-        warm_up: options.seconds,
-        measured: options.seconds,
-    };
+    let length = Length::warmed_up(options.seconds);
     for case in cases.iter().filter(|case| case.generator == Generator::Own) {
         if case.preloaded {
             generator::run(address, case.protocol(), &case.preload())?;

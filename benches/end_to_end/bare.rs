@@ -3,9 +3,9 @@
 //! It has what every server of one thread and a log has to have: sockets and an epoll, a read and a
 //! write for what a connection sends at a time, and a thread that writes groups of SETs to a file and
 //! syncs them. It has no store, no commands, no limits and no figures: what it answers follows from the
-//! request. Its groups gather until nothing more is ready to be read; none is waited for. So what it is
-//! faster by is what the rest of a server takes, and a goal that it misses, too, is not to be had by doing less
-//! for a request.
+//! request. So what it is faster by is what the rest of a server takes, and a goal that it misses, too, is not
+//! to be had by doing less for a request. Its groups gather until nothing more is ready to be read; nobody
+//! is waited for, so where that pays, as with slow syncs, a server that does can be faster.
 //!
 //! Like the baseline it runs in a process of its own, this same program started with [`LOG`] set.
 

@@ -77,6 +77,17 @@ pub(crate) enum Length {
     Requests(u64),
 }
 
+impl Length {
+    /// So long, after a warm-up of the same length: a server that was filled just now differs from one that
+    /// has run for a while.
+    pub(crate) fn warmed_up(measured: Duration) -> Self {
+        Self::Timed {
+            warm_up: measured,
+            measured,
+        }
+    }
+}
+
 /// One run of the generator.
 #[derive(Clone, Debug)]
 pub(crate) struct Load {

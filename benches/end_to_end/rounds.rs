@@ -30,10 +30,7 @@ pub(crate) fn measure(
 ) -> Result<CaseReport> {
     let present = lab.present(&case.contestants);
     let mut samples: Vec<_> = present.map(|contestant| (contestant, Vec::new())).collect();
-    let length = Length::Timed {
-        warm_up: options.seconds,
-        measured: options.seconds,
-    };
+    let length = Length::warmed_up(options.seconds);
     for round in 0..options.rounds {
         let servers = samples
             .iter()

@@ -179,10 +179,7 @@ fn compare(
                 values: Values::default(),
                 order: Order::Random,
                 seed: round,
-                length: Length::Timed {
-                    warm_up: measured / 5,
-                    measured,
-                },
+                length: Length::warmed_up(measured),
             };
             for turn in 0..entrants.len() {
                 let at = (turn + round as usize) % entrants.len();
