@@ -178,11 +178,12 @@ impl Buckets {
         }
     }
 
-    /// Looks at the bucket in which a search for this hash begins, and says something that depends on it.
-    pub(super) fn touch_home(&self, hash: u64) -> bool {
+    /// Has the bucket fetched in which a search for this hash begins.
+    pub(super) fn prefetch_home(&self, hash: u64) {
         let home = self.buckets.get(Tag::of(hash).home(self.buckets.len()));
-        home.and_then(|home| home.first())
-            .is_some_and(Slot::is_empty)
+        if let Some(slot) = home.and_then(|home| home.first()) {
+            slot.prefetch();
+        }
     }
 
     /// The bucket and the slot.

@@ -4,7 +4,6 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
-use super::LINE;
 use super::leb128;
 use super::shared_bytes::{SharedBytes, Slot};
 use crate::time::Timestamp;
@@ -118,13 +117,9 @@ impl<'a> Held<'a> {
         self.slot
     }
 
-    /// Looks at both ends of the allocation, and at the line of the cache behind the first: of those of 80
-    /// bytes every other one lies in three lines. Says something that depends on them.
-    pub(super) fn touch(self) -> usize {
-        let bytes = self.bytes();
-        let [next, last] =
-            [bytes.get(LINE), bytes.last()].map(|byte| byte.copied().unwrap_or_default());
-        bytes.len() + usize::from(next) + usize::from(last)
+    /// Has it fetched, or of a long one where it begins.
+    pub(super) fn prefetch(self) {
+        self.slot.prefetch_bytes();
     }
 
     fn bytes(self) -> &'a [u8] {

@@ -5,7 +5,6 @@
 //! key lies in is told by a keyed hash, so that a client that chooses its keys cannot fill one.
 
 use std::hash::{BuildHasher, RandomState};
-use std::hint::black_box;
 
 use siphasher::sip::SipHasher13;
 use smallvec::SmallVec;
@@ -257,24 +256,23 @@ pub const WARM_AT_ONCE: usize = 16;
 ///
 /// A look at a key goes to its table, from there to a slot, and from there to an entry, and each is
 /// most likely not in the cache. Here the same step is done for all keys before the next: the
-/// processor does not wait for one to begin the next, as none depends on another.
+/// processor does not wait for one to begin the next, as none depends on another. Slots and entries are
+/// asked for, not read: what is read holds up what is behind it, once the processor has begun a dozen.
 pub(super) fn warm<'a>(keys: impl Iterator<Item = (&'a Tables, &'a [u8])>) {
     let tables = keys.filter_map(|(tables, key)| {
         let (hash, index) = tables.place(key);
         Some((hash, tables.tables.get(index)?))
     });
     let tables: SmallVec<[_; WARM_AT_ONCE]> = tables.collect();
-    let capacities = tables.iter().map(|(_, table)| table.capacity());
-    black_box(capacities.sum::<usize>());
-    let homes = tables.iter().map(|(hash, table)| table.touch_home(*hash));
-    black_box(homes.fold(false, |any, home| any | home));
-    // Whose hash looks the same is most likely the one. What it is compared with lies elsewhere.
-    let entries = tables
-        .iter()
-        .filter_map(|(hash, table)| table.find(*hash, |_| true));
-    let entries: SmallVec<[_; WARM_AT_ONCE]> = entries.collect();
-    let touched = entries.iter().map(|held| held.touch());
-    black_box(touched.fold(0, usize::wrapping_add));
+    for (hash, table) in &tables {
+        table.prefetch_home(*hash);
+    }
+    for (hash, table) in &tables {
+        // Whose hash looks the same is most likely the one. What it is compared with lies elsewhere.
+        if let Some(held) = table.find(*hash, |_| true) {
+            held.prefetch();
+        }
+    }
 }
 
 /// The bits that pick the table are from the middle of the hash: inside a table the lowest count.

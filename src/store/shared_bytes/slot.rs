@@ -5,6 +5,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::slice;
 
+use super::super::LINE;
 use super::{ALIGN, SharedBytes};
 
 /// Room for shared bytes with a tag, and for a digit that is there whether it is empty or not. As long as a
@@ -99,6 +100,18 @@ impl Slot {
         Some(SharedBytes::clone(&*self.own()?))
     }
 
+    /// Has the processor fetch the line of its cache in which the slot lies.
+    pub(in crate::store) fn prefetch(&self) {
+        prefetch(ptr::from_ref(self).cast());
+    }
+
+    /// The same of the first two lines of what is in it: most entries are no longer.
+    pub(in crate::store) fn prefetch_bytes(&self) {
+        let start = self.start();
+        prefetch(start);
+        prefetch(start.wrapping_add(LINE));
+    }
+
     /// What is in it, as if that had been taken out: the slot stays the owner, or whoever calls becomes it.
     fn own(&self) -> Option<ManuallyDrop<SharedBytes>> {
         let start = NonNull::new(self.start())?;
@@ -109,6 +122,28 @@ impl Slot {
         let start = |word: usize| word.rotate_right(u16::BITS) & Self::START;
         self.word.map_addr(start)
     }
+}
+
+/// Has the processor fetch a line of its cache, and goes on without it. On a processor not named here, it does
+/// nothing.
+fn prefetch(place: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint. It reads nothing that the program would see, and where nothing can be read it does nothing.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!(
+            "prfm pldl1keep, [{place}]",
+            place = in(reg) place,
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = place;
 }
 
 impl Drop for Slot {
