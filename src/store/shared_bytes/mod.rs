@@ -12,6 +12,9 @@
 //! replies may hold one of less than 128 bytes, and 65,534 one of less than 16,384, before that. Those
 //! that are shared until they were written to a client are longer.
 //!
+//! A slot can also be prefetched, which takes an intrinsic that is unsafe since it is given any address: 16 looks
+//! together take three quarters of the time that they take where the processor reads ahead.
+//!
 //! Why it is sound rests on four invariants, which the comments at each `unsafe` refer to:
 //!
 //! 1. A start points to an allocation of this module's [`layout`]. Its length, its count, aligned for
