@@ -51,6 +51,7 @@ impl<'a> Ahead<'a> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Instant;
 
     use parking_lot::Mutex;
     use tokio::sync::{Semaphore, oneshot};
@@ -186,13 +187,13 @@ mod tests {
             let ahead = Ahead::new(batches.as_slice(), warmed);
             let mut contents = batch.ticket.contents;
             contents.operations = batch.operations;
-            let mut batched = Batched::new(&mut contents, place, ahead);
+            let mut batched = Batched::new(&mut contents, place, ahead, Instant::now());
             while batched.step(&mut applier) {
                 applied += 1;
                 let known: usize = noted.lock().iter().map(Vec::len).sum();
                 assert!((applied..applied + WARM_AT_ONCE).contains(&known));
             }
-            warmed = batched.finish().warmed();
+            warmed = batched.finish().0.warmed();
         }
         let all = noted.lock().concat();
         let expected: Vec<_> = keys.iter().map(|key| key.to_le_bytes().to_vec()).collect();

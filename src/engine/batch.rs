@@ -1,6 +1,6 @@
 //! Batches: what a connection submits, and what it gets back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -97,7 +97,7 @@ impl Transaction {
         let mut replies = Vec::with_capacity(self.steps.len());
         let mut steps = self.steps;
         let mut left = steps.left();
-        let mut watch = Stopwatch::start(&mut laps);
+        let mut watch = Stopwatch::start(Instant::now(), &mut laps);
         while let Some(step) = left.next() {
             replies.push(match step {
                 Step::Read { run, args, .. } => run(view, &left.args(args)),

@@ -21,11 +21,9 @@ pub(super) struct Stopwatch<'a> {
 }
 
 impl<'a> Stopwatch<'a> {
-    pub(super) fn start(laps: &'a mut SmallVec<[Duration; 1]>) -> Self {
-        Self {
-            last: Instant::now(),
-            laps,
-        }
+    /// The first step begins at `now`.
+    pub(super) fn start(now: Instant, laps: &'a mut SmallVec<[Duration; 1]>) -> Self {
+        Self { last: now, laps }
     }
 
     pub(super) fn lap(&mut self) {
@@ -56,7 +54,13 @@ pub(super) struct Batched<'a> {
 }
 
 impl<'a> Batched<'a> {
-    pub(super) fn new(contents: &'a mut Contents, place: Place, ahead: Ahead<'a>) -> Self {
+    /// Steps that begin at `now`.
+    pub(super) fn new(
+        contents: &'a mut Contents,
+        place: Place,
+        ahead: Ahead<'a>,
+        now: Instant,
+    ) -> Self {
         let Contents {
             operations,
             steps,
@@ -70,7 +74,7 @@ impl<'a> Batched<'a> {
             steps: steps.left(),
             replies: &mut outcome.replies,
             place,
-            watch: Stopwatch::start(&mut outcome.laps),
+            watch: Stopwatch::start(now, &mut outcome.laps),
             ahead,
         }
     }
@@ -80,9 +84,9 @@ impl<'a> Batched<'a> {
         self.watch.last = Instant::now();
     }
 
-    /// How far ahead was looked.
-    pub(super) fn finish(self) -> Ahead<'a> {
-        self.ahead
+    /// How far ahead was looked, and when the last step ended.
+    pub(super) fn finish(self) -> (Ahead<'a>, Instant) {
+        (self.ahead, self.watch.last)
     }
 
     /// Carries out the next step, if there is one.

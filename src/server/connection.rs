@@ -23,10 +23,11 @@ use tokio::net::TcpStream;
 use tokio_util::io::poll_read_buf;
 
 use super::Shared;
+use super::aside::{self, Aside};
 use super::clients::{self, Connected};
 use super::commands::Answers;
 use super::ending::{Ending, killed, linger, waiting_bytes};
-use super::round::{self, Aside, Round};
+use super::round::Round;
 use super::session::{End, Session, Taken, Wait};
 use super::stretch::{Found, Stretch, Then};
 use crate::command::{Reply, error};
@@ -372,39 +373,48 @@ impl Connection {
     /// Carries out what was read, or sets it aside, where it is to be looked up together with what others
     /// look up.
     fn interpret_or_set_aside(&mut self, bytes: &[u8]) -> (usize, Next) {
-        if self.set_aside(bytes) {
+        let mut stretch = Stretch::new();
+        stretch.decode(&mut self.session.decoder, bytes);
+        if self.set_aside(bytes, &stretch) {
             (bytes.len(), Next::Read)
         } else {
-            self.interpret(bytes)
+            self.interpret_from(bytes, &mut stretch)
         }
     }
 
     /// Sets a request aside if that is worth it. Says whether it did.
-    fn set_aside(&mut self, bytes: &[u8]) -> bool {
+    fn set_aside(&mut self, bytes: &[u8], stretch: &Stretch<'_>) -> bool {
+        let Some((request, key)) = stretch.only_looks_up() else {
+            return false;
+        };
+        let whole = request.len == bytes.len() && bytes.len() <= aside::LONGEST;
+        if !whole || !self.session.reads_at_once() {
+            return false;
+        }
         ROUND.with_borrow_mut(|round| {
-            if bytes.len() > round::LONGEST || !round.is_worth_it() {
-                return false;
+            let worth_it = round.is_worth_it();
+            if worth_it {
+                round.add(key, |keys| self.session.warm(keys));
+                let mut aside = ASIDE.with(Spares::take);
+                aside.keep(bytes, request);
+                self.aside = Some(aside);
             }
-            let Some(key) = self.session.looked_up_by(bytes) else {
-                return false;
-            };
-            round.add(key, |keys| self.session.warm(keys));
-            let mut aside = ASIDE.with(Spares::take);
-            aside.0.extend_from_slice(bytes);
-            self.aside = Some(aside);
-            true
+            worth_it
         })
     }
 
     /// Carries out what was set aside. Says how long it is.
     fn interpret_aside(&mut self, aside: Box<Aside>) -> (Next, usize) {
         ROUND.with_borrow_mut(|round| round.end(|keys| self.session.warm(keys)));
-        let len = aside.0.len();
-        let (taken, next) = self.interpret(&aside.0);
+        self.session.begin();
+        self.lend_buffer();
+        let bytes = aside.bytes();
+        let (taken, next) = self.take(&aside.request());
         self.rest
-            .extend_from_slice(aside.0.get(taken..).unwrap_or_default());
+            .extend_from_slice(bytes.get(taken..).unwrap_or_default());
+        let len = bytes.len();
         ASIDE.with(|asides| asides.give_back(aside));
-        (next, len)
+        (next.unwrap_or(Next::Read), len)
     }
 
     fn interpret_rest(&mut self) -> Next {
@@ -423,15 +433,20 @@ impl Connection {
     /// Carries out the requests in `bytes`, or adds them to the batch. Says how many bytes they
     /// took: all complete requests, unless a limit was reached.
     fn interpret(&mut self, bytes: &[u8]) -> (usize, Next) {
+        let mut stretch = Stretch::new();
+        stretch.decode(&mut self.session.decoder, bytes);
+        self.interpret_from(bytes, &mut stretch)
+    }
+
+    /// The same, where `stretch` is the one that they begin with.
+    fn interpret_from<'a>(&mut self, bytes: &'a [u8], stretch: &mut Stretch<'a>) -> (usize, Next) {
         let mut taken = 0;
         self.session.begin();
         self.lend_buffer();
-        let mut stretch = Stretch::new();
-        'stretches: loop {
-            let rest = bytes.get(taken..).unwrap_or_default();
-            stretch.decode(&mut self.session.decoder, rest);
-            self.session.prepare(&stretch);
+        loop {
+            self.session.prepare(stretch);
             let before = self.session.decoder.reads_as();
+            let mut then = stretch.then;
             for request in &stretch.requests {
                 let (took, next) = self.take(request);
                 taken += took;
@@ -442,11 +457,15 @@ impl Connection {
                 if self.session.decoder.reads_as() != before {
                     // What was found behind this request would now be read otherwise.
                     self.session.decoder.start_over();
-                    continue 'stretches;
+                    then = Then::More;
+                    break;
                 }
             }
-            match stretch.then {
-                Then::More => {}
+            match then {
+                Then::More => {
+                    let rest = bytes.get(taken..).unwrap_or_default();
+                    stretch.decode(&mut self.session.decoder, rest);
+                }
                 Then::Incomplete(skipped) => return (taken + skipped, Next::Read),
                 Then::Broken(error) => {
                     let refusal = ErrorReply::Other(error.to_string().into());

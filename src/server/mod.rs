@@ -1,6 +1,7 @@
 //! The server: listeners, one task for each connection, and an orderly stop.
 
 mod accept;
+mod aside;
 mod clients;
 mod commands;
 mod connection;

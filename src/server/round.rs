@@ -11,11 +11,7 @@
 
 use smallvec::SmallVec;
 
-use crate::spares::Spare;
 use crate::store::WARM_AT_ONCE;
-
-/// The longest request that is set aside, in bytes.
-pub(super) const LONGEST: usize = 1 << 10;
 
 /// Fewer keys than this are not worth a second turn of each connection.
 const FEW: usize = 4;
@@ -29,17 +25,6 @@ const MOST: usize = 8 * WARM_AT_ONCE;
 
 /// So many requests are not set aside after a round of that many.
 const WITHOUT_AFTER_MOST: u32 = 1024;
-
-/// A request that was set aside.
-#[derive(Debug, Default)]
-pub(super) struct Aside(pub(super) Vec<u8>);
-
-impl Spare for Aside {
-    fn empty(&mut self) -> bool {
-        self.0.clear();
-        self.0.capacity() <= LONGEST
-    }
-}
 
 /// The requests that a thread's connections have set aside, from the first until one of them has its turn
 /// again on that thread. One that is ended, or goes on elsewhere, may leave a round open for the next: then
@@ -69,7 +54,7 @@ impl Round {
         }
     }
 
-    /// Whether a request that was read now should be set aside, if it looks up a key.
+    /// Whether a request that looks up a key, and was read now, should be set aside.
     pub(super) fn is_worth_it(&mut self) -> bool {
         if self.without > 0 {
             self.without -= 1;

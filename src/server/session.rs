@@ -10,11 +10,11 @@ use std::time::Instant;
 use super::Shared;
 use super::clients::Client;
 use super::commands::{Answer, Answers, Feed, Later, Pending};
-use super::stretch::{self, Found, Stretch};
+use super::stretch::{Found, Stretch};
 use super::transaction::{Queue, Queued};
 use crate::command::{self, ClientCommand, Command, Reply, ServerCommand, Spec, Watch};
 use crate::engine::{Applied, Batch, Stopped};
-use crate::protocol::{self, Args, Decoder, Dialect, ErrorReply, Output};
+use crate::protocol::{self, Decoder, Dialect, ErrorReply, Output};
 use crate::store::Value;
 
 /// What became of a request.
@@ -132,8 +132,7 @@ impl Session {
     /// fetched from memory, if they are several, and are to be carried out at once.
     pub(super) fn prepare(&mut self, stretch: &Stretch<'_>) {
         self.room = (stretch.requests.len(), stretch.len());
-        let at_once = self.batch.is_empty() && self.queue.is_none() && self.may_ask();
-        if stretch.requests.len() > 1 && at_once {
+        if stretch.requests.len() > 1 && self.reads_at_once() {
             let keys = stretch.keys();
             if keys.len() > 1 {
                 self.warm(&keys);
@@ -141,27 +140,14 @@ impl Session {
         }
     }
 
+    /// Whether a read would be carried out as soon as it is taken.
+    pub(super) fn reads_at_once(&self) -> bool {
+        self.batch.is_empty() && self.queue.is_none() && self.may_ask()
+    }
+
     /// Has what a look at these keys needs fetched from memory.
     pub(super) fn warm(&self, keys: &[&[u8]]) {
         self.shared.engine.store().warm(keys);
-    }
-
-    /// The key that the request looks up which these bytes are, if they are one, no more and no less, that
-    /// would be carried out at once. The bytes are to be given again.
-    pub(super) fn looked_up_by<'a>(&mut self, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        if !self.batch.is_empty() || self.queue.is_some() || !self.may_ask() {
-            return None;
-        }
-        let mut args = Args::new();
-        let found = self.decoder.decode_into(bytes, &mut args);
-        self.decoder.start_over();
-        match found {
-            Ok((Some(_), len)) if len == bytes.len() => {
-                let spec = command::lookup(args.first()?)?;
-                stretch::looked_up(spec, &args)
-            }
-            _ => None,
-        }
     }
 
     /// Makes room for all that the stretch at hand may still put into the batch. Not before a

@@ -42,7 +42,7 @@ pub(super) enum Then {
 }
 
 /// The key that a request looks at first, if it is a read that looks at one.
-pub(super) fn looked_up<'a>(spec: &Spec, args: &Args<'a>) -> Option<&'a [u8]> {
+fn looked_up<'a>(spec: &Spec, args: &Args<'a>) -> Option<&'a [u8]> {
     let reads = spec.flags.has(Flags::READONLY) && spec.keys.first == 1;
     reads.then(|| args.get(1).copied()).flatten()
 }
@@ -79,6 +79,17 @@ impl<'a> Stretch<'a> {
                 Ok((None, skipped)) => self.then = Then::Incomplete(skipped),
                 Err(error) => self.then = Then::Broken(error),
             }
+        }
+    }
+
+    /// The request that it is, and the key which that looks at first, if it is one read that looks at one,
+    /// and nothing behind it.
+    pub(super) fn only_looks_up(&self) -> Option<(&Found<'a>, &'a [u8])> {
+        match &self.requests[..] {
+            [request] if self.then == Then::Incomplete(0) => {
+                Some((request, looked_up(request.named?, &request.args)?))
+            }
+            _ => None,
         }
     }
 
