@@ -4,12 +4,13 @@
 //! moment, and write again within the next moments, all of them. A sync that begins before they are
 //! back makes them wait for it and for the next one. So where a sync takes long enough, to wait for
 //! them is worth it; and where they do not come back, because they read now, or are gone, it is
-//! a loss. Which of the two it is shows each time that it is done: after a wait that did not bring
-//! half of those it was for, a group does without, and twice as many after each further one.
+//! a loss: the disk rests while they work, and they while it does. Which of the two it is shows each time
+//! that it is done: after a wait that did not bring two thirds of those it was for, a group does
+//! without, and twice as many after each further one.
 //!
 //! It waits for half of the last sync's time. By then the last of many are perhaps still being answered, so
-//! where syncs are slow it looks again, each 16th of that time, and goes on as long as they
-//! come so fast that the rest will soon be there.
+//! where syncs are slow, and two thirds are there, it looks again, each 16th of that time, and goes on
+//! as long as they come so fast that the rest will soon be there.
 
 use std::time::{Duration, Instant};
 
@@ -108,10 +109,14 @@ impl Patience {
         if !worth_it || missing == 0 {
             return None;
         }
+        let waited_at = *self.waited_at.get_or_insert(gathered);
         if now >= self.until {
+            let came = gathered.saturating_sub(waited_at);
+            if !come_back(came, missing + came) {
+                return None;
+            }
             self.until = self.longer(now, gathered, missing)?;
         }
-        self.waited_at.get_or_insert(gathered);
         Some(self.until)
     }
 
@@ -134,13 +139,18 @@ impl Patience {
         };
         let missing = self.expected().saturating_sub(waited_at);
         let came = gathered.saturating_sub(waited_at);
-        if came >= missing.div_ceil(2) {
+        if come_back(came, missing) {
             self.next_without = 1;
         } else {
             self.without = self.next_without;
             self.next_without = (self.next_without * 2).min(MOST_WITHOUT);
         }
     }
+}
+
+/// Whether those who were missing come back, if so many of them did.
+fn come_back(came: usize, missing: usize) -> bool {
+    3 * came >= 2 * missing
 }
 
 #[cfg(test)]
@@ -180,13 +190,19 @@ mod tests {
             until.map(|until| (until - begun).as_micros())
         };
         assert_eq!(wait(700, 2), Some(1200));
-        assert_eq!(wait(1200, 10), Some(1350));
-        // Of 35 that are missing 5 came: so many a step bring them in seven.
-        assert_eq!(wait(1350, 15), Some(1500));
-        // 3 in a step would take eleven.
-        assert_eq!(wait(1500, 18), None);
+        assert_eq!(wait(1200, 34), Some(1350));
+        // Of 14 that are missing 2 came: so many a step bring them in seven.
+        assert_eq!(wait(1350, 36), Some(1500));
+        // One in a step would take 13.
+        assert_eq!(wait(1500, 37), None);
+
+        // It does not go on at all if a third is still missing.
+        let (mut patience, begun) = after(50, 0, slow);
+        assert!(patience.wait(begun, 2).is_some());
+        assert_eq!(patience.wait(begun + slow / PART, 33), None);
 
         let (mut patience, begun) = after(10_000, 0, slow);
+        assert!(patience.wait(begun, 0).is_some());
         let fast = |n: u32| 9_150 + n as usize * 100;
         let waits = (0..).map_while(|n| {
             let now = begun + slow / PART + n * (slow / STEP);
@@ -198,7 +214,8 @@ mod tests {
         // Of a fast disk the steps would be too short.
         let fast = Duration::from_micros(800);
         let (mut patience, begun) = after(50, 0, fast);
-        assert_eq!(patience.wait(begun + fast / PART, 10), None);
+        assert!(patience.wait(begun, 10).is_some());
+        assert_eq!(patience.wait(begun + fast / PART, 45), None);
     }
 
     #[test]
@@ -214,16 +231,16 @@ mod tests {
             };
             (0..groups).filter_map(waits).collect::<Vec<_>>()
         };
-        assert_eq!(made_to_wait(200, 29), [0, 2, 5, 10, 19, 36, 69, 134, 199]);
+        assert_eq!(made_to_wait(200, 36), [0, 2, 5, 10, 19, 36, 69, 134, 199]);
         // It is done each time again once it was not in vain.
-        assert_eq!(made_to_wait(67, 30), [64, 65, 66]);
-        assert_eq!(made_to_wait(8, 29), [0, 2, 5]);
+        assert_eq!(made_to_wait(67, 37), [64, 65, 66]);
+        assert_eq!(made_to_wait(8, 36), [0, 2, 5]);
     }
 
     #[test]
     fn those_who_were_there_before_the_wait_do_not_count_as_come_back() {
         // Of 30 that are expected 15 are missing when the wait begins.
-        for (gathered, without) in [(15, 1), (22, 1), (23, 0)] {
+        for (gathered, without) in [(15, 1), (24, 1), (25, 0)] {
             let (mut patience, now) = after(20, 10, LONG);
             assert!(patience.wait(now, 15).is_some());
             assert!(patience.wait(now, 20).is_some());
