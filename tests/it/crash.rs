@@ -115,7 +115,8 @@ fn crash_again_and_again(rounds: u64, args: &[&str], still: usize) -> Compaction
         let until_kill = Duration::from_millis(300 + random.below(600));
         let until_kill = |server: &Server| {
             if snapshot_first {
-                assert!(eventually(|| server.stderr().contains(FINISHED)));
+                let finished = eventually(|| server.stderr().contains(FINISHED));
+                assert!(finished, "no snapshot in time:\n{}", server.stderr());
             }
             std::thread::sleep(until_kill);
         };

@@ -9,7 +9,7 @@
 //! without, and twice as many after each further one.
 //!
 //! It waits for half of the last sync's time. By then the last of many are perhaps still being answered, so
-//! where syncs are slow, and two thirds are there, it looks again, each 16th of that time, and goes on
+//! where syncs are slow, and two thirds are back, it looks again, each 16th of that time, and goes on
 //! as long as they come so fast that the rest will soon be there.
 
 use std::time::{Duration, Instant};
@@ -109,21 +109,19 @@ impl Patience {
         if !worth_it || missing == 0 {
             return None;
         }
-        let waited_at = *self.waited_at.get_or_insert(gathered);
         if now >= self.until {
-            let came = gathered.saturating_sub(waited_at);
-            if !come_back(came, missing + came) {
-                return None;
-            }
             self.until = self.longer(now, gathered, missing)?;
         }
+        self.waited_at.get_or_insert(gathered);
         Some(self.until)
     }
 
-    /// Until when to wait beyond what was meant at first, if those who are missing come fast.
+    /// Until when to wait beyond what was meant at first, if most are back, and those who are missing come fast.
     fn longer(&mut self, now: Instant, gathered: usize, missing: usize) -> Option<Instant> {
         let step = self.took / STEP;
-        if step < LEAST_STEP || now >= self.at_most {
+        let back = gathered.saturating_sub(self.waiting);
+        let most = are_most(back, self.acknowledged);
+        if !most || step < LEAST_STEP || now >= self.at_most {
             return None;
         }
         let before = self.looked.replace(gathered);
@@ -139,7 +137,7 @@ impl Patience {
         };
         let missing = self.expected().saturating_sub(waited_at);
         let came = gathered.saturating_sub(waited_at);
-        if come_back(came, missing) {
+        if are_most(came, missing) {
             self.next_without = 1;
         } else {
             self.without = self.next_without;
@@ -148,8 +146,8 @@ impl Patience {
     }
 }
 
-/// Whether those who were missing come back, if so many of them did.
-fn come_back(came: usize, missing: usize) -> bool {
+/// Whether so many that came back are most of those who were missing.
+fn are_most(came: usize, missing: usize) -> bool {
     3 * came >= 2 * missing
 }
 
@@ -196,13 +194,14 @@ mod tests {
         // One in a step would take 13.
         assert_eq!(wait(1500, 37), None);
 
-        // It does not go on at all if a third is still missing.
+        // It does not go on at all if more than a third is still missing, be there others or not.
         let (mut patience, begun) = after(50, 0, slow);
-        assert!(patience.wait(begun, 2).is_some());
         assert_eq!(patience.wait(begun + slow / PART, 33), None);
+        let (mut patience, begun) = after(50, 10, slow);
+        assert_eq!(patience.wait(begun + slow / PART, 43), None);
+        assert!(patience.wait(begun + slow / PART, 44).is_some());
 
         let (mut patience, begun) = after(10_000, 0, slow);
-        assert!(patience.wait(begun, 0).is_some());
         let fast = |n: u32| 9_150 + n as usize * 100;
         let waits = (0..).map_while(|n| {
             let now = begun + slow / PART + n * (slow / STEP);
@@ -214,7 +213,6 @@ mod tests {
         // Of a fast disk the steps would be too short.
         let fast = Duration::from_micros(800);
         let (mut patience, begun) = after(50, 0, fast);
-        assert!(patience.wait(begun, 10).is_some());
         assert_eq!(patience.wait(begun + fast / PART, 45), None);
     }
 
@@ -235,6 +233,16 @@ mod tests {
         // It is done each time again once it was not in vain.
         assert_eq!(made_to_wait(67, 37), [64, 65, 66]);
         assert_eq!(made_to_wait(8, 36), [0, 2, 5]);
+    }
+
+    #[test]
+    fn a_group_that_came_too_late_to_be_made_to_wait_says_nothing_of_waits() {
+        for gathered in [2, 49] {
+            let (mut patience, begun) = after(50, 0, LONG);
+            assert_eq!(patience.wait(begun + 2 * MOST, gathered), None);
+            patience.over(gathered);
+            assert_eq!((patience.without, patience.next_without), (0, 1));
+        }
     }
 
     #[test]
