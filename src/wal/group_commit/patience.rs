@@ -5,7 +5,7 @@
 //! back makes them wait for it and for the next one. So where a sync takes long enough, to wait for
 //! them is worth it; and where they do not come back, because they read now, or are gone, it is
 //! a loss: the disk rests while they work, and they while it does. Which of the two it is shows each time
-//! that it is done: after a wait that did not bring two thirds of those it was for, a group does
+//! that it is done: after a wait that did not bring half of those it was for, a group does
 //! without, and twice as many after each further one.
 //!
 //! It waits for half of the last sync's time. By then the last of many are perhaps still being answered, so
@@ -120,8 +120,8 @@ impl Patience {
     fn longer(&mut self, now: Instant, gathered: usize, missing: usize) -> Option<Instant> {
         let step = self.took / STEP;
         let back = gathered.saturating_sub(self.waiting);
-        let most = are_most(back, self.acknowledged);
-        if !most || step < LEAST_STEP || now >= self.at_most {
+        let most_are_back = 3 * back >= 2 * self.acknowledged;
+        if !most_are_back || step < LEAST_STEP || now >= self.at_most {
             return None;
         }
         let before = self.looked.replace(gathered);
@@ -137,18 +137,13 @@ impl Patience {
         };
         let missing = self.expected().saturating_sub(waited_at);
         let came = gathered.saturating_sub(waited_at);
-        if are_most(came, missing) {
+        if came >= missing.div_ceil(2) {
             self.next_without = 1;
         } else {
             self.without = self.next_without;
             self.next_without = (self.next_without * 2).min(MOST_WITHOUT);
         }
     }
-}
-
-/// Whether so many that came back are most of those who were missing.
-fn are_most(came: usize, missing: usize) -> bool {
-    3 * came >= 2 * missing
 }
 
 #[cfg(test)]
@@ -229,10 +224,10 @@ mod tests {
             };
             (0..groups).filter_map(waits).collect::<Vec<_>>()
         };
-        assert_eq!(made_to_wait(200, 36), [0, 2, 5, 10, 19, 36, 69, 134, 199]);
+        assert_eq!(made_to_wait(200, 29), [0, 2, 5, 10, 19, 36, 69, 134, 199]);
         // It is done each time again once it was not in vain.
-        assert_eq!(made_to_wait(67, 37), [64, 65, 66]);
-        assert_eq!(made_to_wait(8, 36), [0, 2, 5]);
+        assert_eq!(made_to_wait(67, 30), [64, 65, 66]);
+        assert_eq!(made_to_wait(8, 29), [0, 2, 5]);
     }
 
     #[test]
@@ -248,7 +243,7 @@ mod tests {
     #[test]
     fn those_who_were_there_before_the_wait_do_not_count_as_come_back() {
         // Of 30 that are expected 15 are missing when the wait begins.
-        for (gathered, without) in [(15, 1), (24, 1), (25, 0)] {
+        for (gathered, without) in [(15, 1), (22, 1), (23, 0)] {
             let (mut patience, now) = after(20, 10, LONG);
             assert!(patience.wait(now, 15).is_some());
             assert!(patience.wait(now, 20).is_some());
