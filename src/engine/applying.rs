@@ -192,8 +192,8 @@ pub(super) async fn apply_groups(
         let count = group.submissions.len();
         let mut submissions = group.submissions.into_iter();
         let mut warmed = 0;
-        // Where one batch ends the next one begins, whose first step's time has so in it what it takes to hand
-        // over the replies: less than the two looks at the clock that tell them apart, 25 ns each.
+        // Where one batch ends the next one begins: that spares each two looks at the clock, of 25 ns. So the
+        // time of its first step has in it what it takes to hand over the replies before it.
         let mut now = Instant::now();
         let mut taken: Option<OwnedSemaphorePermit> = None;
         while let Some(submission) = submissions.next() {
