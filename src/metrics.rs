@@ -36,19 +36,45 @@ pub enum Counter {
     OutputLimit,
 }
 
-/// A command that was carried out.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Call {
+/// A command that was carried out, so many times one behind the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Calls {
     /// Its number.
     pub command: usize,
-    /// How long it took.
+    /// How many times.
+    pub count: u64,
+    /// How long that took in all. Of several each counts as if it had taken as long as the others.
     pub took: Duration,
-    /// Whether its reply is an error.
-    pub failed: bool,
-    /// How many keys it found.
+    /// How many of the replies are errors.
+    pub failed: u64,
+    /// How many keys were found.
     pub hits: u64,
-    /// How many it looked for and did not find.
+    /// How many were looked for and not found.
     pub misses: u64,
+}
+
+impl Calls {
+    /// These, and others of the same command behind them.
+    pub fn and(self, others: Self) -> Self {
+        Self {
+            command: others.command,
+            count: self.count + others.count,
+            took: self.took + others.took,
+            failed: self.failed + others.failed,
+            hits: self.hits + others.hits,
+            misses: self.misses + others.misses,
+        }
+    }
+
+    /// How long one of them took, on average.
+    pub fn each(&self) -> Duration {
+        // To divide costs as much as all the rest of counting one.
+        if self.count == 1 {
+            return self.took;
+        }
+        let count = u32::try_from(self.count).unwrap_or(u32::MAX);
+        self.took.checked_div(count).unwrap_or_default()
+    }
 }
 
 const COUNTERS: usize = Counter::OutputLimit as usize + 1;
@@ -144,26 +170,26 @@ impl Metrics {
     }
 
     /// A command was carried out.
-    pub fn executed(&self, call: &Call) {
-        let nanos = u64::try_from(call.took.as_nanos()).unwrap_or(u64::MAX);
+    pub fn executed(&self, calls: &Calls) {
+        let nanos = |took: Duration| u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.with_shard(|shard| {
-            let Some(tally) = shard.tally(call.command) else {
+            let Some(tally) = shard.tally(calls.command) else {
                 return;
             };
-            bump(&tally.calls, 1);
-            bump(&tally.nanos, nanos);
-            if let Some(bucket) = tally.buckets.get(bucket_of(nanos)) {
-                bump(bucket, 1);
+            bump(&tally.calls, calls.count);
+            bump(&tally.nanos, nanos(calls.took));
+            if let Some(bucket) = tally.buckets.get(bucket_of(nanos(calls.each()))) {
+                bump(bucket, calls.count);
             }
-            shard.add(Counter::CommandsProcessed, 1);
-            if call.failed {
-                bump(&tally.failed, 1);
+            shard.add(Counter::CommandsProcessed, calls.count);
+            if calls.failed > 0 {
+                bump(&tally.failed, calls.failed);
             }
-            if call.hits > 0 {
-                shard.add(Counter::KeyspaceHits, call.hits);
+            if calls.hits > 0 {
+                shard.add(Counter::KeyspaceHits, calls.hits);
             }
-            if call.misses > 0 {
-                shard.add(Counter::KeyspaceMisses, call.misses);
+            if calls.misses > 0 {
+                shard.add(Counter::KeyspaceMisses, calls.misses);
             }
         });
     }
@@ -434,20 +460,22 @@ mod tests {
     use super::*;
 
     fn took(metrics: &Metrics, nanos: u64) {
-        metrics.executed(&Call {
+        metrics.executed(&Calls {
             command: 1,
+            count: 1,
             took: Duration::from_nanos(nanos),
-            ..Call::default()
+            ..Calls::default()
         });
     }
 
     #[test]
     fn what_many_threads_count_is_all_there_even_when_they_have_ended() {
         let metrics = Metrics::new(3);
-        let call = Call {
+        let call = Calls {
             command: 2,
+            count: 1,
             took: Duration::from_micros(1),
-            failed: true,
+            failed: 1,
             hits: 2,
             misses: 1,
         };

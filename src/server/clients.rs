@@ -164,9 +164,9 @@ impl Activity {
         self.command.store(number, Ordering::Relaxed);
     }
 
-    /// It was answered.
-    pub(super) fn answered(&self) {
-        add(&self.commands, 1);
+    /// So many of its requests were answered.
+    pub(super) fn answered(&self, count: u64) {
+        add(&self.commands, count);
     }
 
     /// It is in a transaction of so many commands, or in none; it watches so many keys.

@@ -447,7 +447,9 @@ impl Connection {
             self.session.prepare(stretch);
             let before = self.session.decoder.reads_as();
             let mut then = stretch.then;
-            for request in &stretch.requests {
+            let (read, others) = self.answer_reads(&stretch.requests);
+            taken += read;
+            for request in others {
                 let (took, next) = self.take(request);
                 taken += took;
                 if let Some(next) = next {
@@ -475,6 +477,14 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Answers the reads that `requests` begin with. Says how many bytes these take, and which are left.
+    fn answer_reads<'r, 'a>(&mut self, requests: &'r [Found<'a>]) -> (usize, &'r [Found<'a>]) {
+        let count = self.session.answer_reads(requests, WRITE_AT);
+        let (answered, others) = requests.split_at_checked(count).unwrap_or_default();
+        let taken = answered.iter().map(|request| request.len).sum();
+        (taken, others)
     }
 
     /// Carries out a request, or adds it to the batch. Says how many of its bytes are done with, and

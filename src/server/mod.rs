@@ -6,6 +6,7 @@ mod clients;
 mod commands;
 mod connection;
 mod ending;
+mod reads;
 mod round;
 mod session;
 mod settings;

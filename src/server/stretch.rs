@@ -68,7 +68,7 @@ impl<'a> Stretch<'a> {
             match decoder.decode_into(rest, &mut args) {
                 Ok((Some(dialect), len)) => {
                     at += len;
-                    let named = args.first().and_then(|name| command::lookup(name));
+                    let named = args.first().and_then(|name| self.named(name));
                     self.requests.push(Found {
                         args,
                         dialect,
@@ -79,6 +79,14 @@ impl<'a> Stretch<'a> {
                 Ok((None, skipped)) => self.then = Then::Incomplete(skipped),
                 Err(error) => self.then = Then::Broken(error),
             }
+        }
+    }
+
+    /// The command of this name. In most pipelines it is that of the request before.
+    fn named(&self, name: &[u8]) -> Option<&'static Spec> {
+        match self.requests.last() {
+            Some(last) if last.args.first() == Some(&name) => last.named,
+            _ => command::lookup(name),
         }
     }
 

@@ -14,9 +14,10 @@ use smallvec::SmallVec;
 use super::{catalogue, secret, slow_log};
 use crate::command::{Flags, Reply, Spec};
 use crate::engine::Applied;
-use crate::metrics::{Call, Counter};
+use crate::metrics::{Calls, Counter};
 use crate::protocol::{Absence, Dialect, ErrorReply};
 use crate::server::session::Session;
+use crate::server::stretch::Found;
 use crate::server::transaction::Queued;
 use crate::spares::{Spare, Spares};
 
@@ -220,14 +221,15 @@ impl Session {
         spec: &'static Spec,
         words: usize,
         reply: &Reply,
-    ) -> Call {
-        let mut call = Call {
+    ) -> Calls {
+        let mut call = Calls {
             command: self.number_of(spec),
-            ..Call::default()
+            count: 1,
+            ..Calls::default()
         };
         if let Reply::Error(error) = reply {
             self.shared.console.metrics.error(code_of(error));
-            call.failed = true;
+            call.failed = 1;
         } else if spec.flags.has(Flags::READONLY) && spec.keys.first > 0 {
             (call.hits, call.misses) = keys_found(reply, spec.keys_in(words));
         }
@@ -235,29 +237,59 @@ impl Session {
     }
 
     /// Counts a command that was carried out just now.
-    pub(in crate::server) fn count(&mut self, spec: &'static Spec, request: &[&[u8]], call: Call) {
+    pub(in crate::server) fn count(&mut self, spec: &'static Spec, request: &[&[u8]], call: Calls) {
         let took = self.lap();
-        self.count_as(spec, request, Call { took, ..call });
+        self.count_as(spec, request, Calls { took, ..call });
     }
 
-    /// Counts a command that was carried out.
-    fn count_as(&self, spec: &'static Spec, request: &[&[u8]], call: Call) {
-        self.tally(&call);
-        if self.shared.settings.is_noted(call.took) {
-            let words = request.iter().enumerate().map(|(index, word)| {
-                if secret(spec, request, index) {
-                    (&b"(redacted)"[..], b"(redacted)".len())
-                } else {
-                    (*word, word.len())
-                }
-            });
-            self.note(spec, call.took, slow_log::shorten(words, request.len()));
+    /// The same for a command that was carried out just now as many times as there are `requests`.
+    pub(in crate::server) fn count_run(
+        &mut self,
+        spec: &'static Spec,
+        requests: &[Found<'_>],
+        calls: Calls,
+    ) {
+        let calls = Calls {
+            took: self.lap(),
+            ..calls
+        };
+        self.tally(&calls);
+        if !self.shared.settings.is_noted(calls.took) {
+            return;
+        }
+        // Which of them took long nobody knows, unless all did: the first stands for them.
+        let (took, noted) = if self.shared.settings.is_noted(calls.each()) {
+            (calls.each(), requests.len())
+        } else {
+            (calls.took, 1)
+        };
+        for request in requests.iter().take(noted) {
+            self.note_request(spec, &request.args, took);
         }
     }
 
-    fn tally(&self, call: &Call) {
-        self.shared.console.metrics.executed(call);
-        self.client.activity.answered();
+    /// Counts a command that was carried out.
+    fn count_as(&self, spec: &'static Spec, request: &[&[u8]], call: Calls) {
+        self.tally(&call);
+        if self.shared.settings.is_noted(call.took) {
+            self.note_request(spec, request, call.took);
+        }
+    }
+
+    fn note_request(&self, spec: &'static Spec, request: &[&[u8]], took: Duration) {
+        let words = request.iter().enumerate().map(|(index, word)| {
+            if secret(spec, request, index) {
+                (&b"(redacted)"[..], b"(redacted)".len())
+            } else {
+                (*word, word.len())
+            }
+        });
+        self.note(spec, took, slow_log::shorten(words, request.len()));
+    }
+
+    fn tally(&self, calls: &Calls) {
+        self.shared.console.metrics.executed(calls);
+        self.client.activity.answered(calls.count);
     }
 
     /// Notes a command that took long.
