@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::support::client::assert_same_bytes;
+use crate::support::client::{Client, assert_same_bytes};
 use crate::support::process::Server;
 use crate::support::resp::encode;
 
@@ -140,5 +140,144 @@ fn a_pipeline_that_stops_for_its_replies_goes_on_where_it_stopped() {
     let error = "-ERR Protocol error: expected '$', got 'x'\r\n";
     assert_eq!(client.bytes(error.len()), error.as_bytes());
     client.assert_closed();
+    server.stop();
+}
+
+/// Asks for something on a line, and returns the lines of the reply.
+fn told(client: &mut Client, request: &str) -> Vec<String> {
+    let count = client.request(request);
+    let count = count.strip_prefix("+OK ").expect("a list");
+    let lines = (0..count.parse().unwrap()).map(|_| client.reply().trim_end().to_owned());
+    lines.collect()
+}
+
+/// The figure behind `name` in the line of INFO that begins with `line`.
+fn figure(info: &[String], line: &str, name: &str) -> u64 {
+    let found = info.iter().find_map(|told| told.strip_prefix(line));
+    let mut figures = found
+        .unwrap_or_else(|| panic!("{line} in {info:?}"))
+        .split(',');
+    let figure = figures.find_map(|figure| figure.strip_prefix(name));
+    figure.unwrap().parse().unwrap()
+}
+
+#[test]
+fn reads_that_stand_together_are_answered_and_counted_like_those_that_do_not() {
+    let requests = [
+        line("GET k"),
+        line("GET none"),
+        line("get k"),
+        line("GET"),
+        line("GET k k"),
+        b"GET k\n".to_vec(),
+        b"\n".to_vec(),
+        b"DEL none none\n".to_vec(),
+        line("STRLEN k"),
+        line("STRLEN none"),
+        line("GETBIT k 1"),
+        line("GETBIT k x"),
+        line("TTL k"),
+        line("MGET k none"),
+        line("NOSUCH"),
+        line("GET k"),
+        line("GET k"),
+    ];
+    let get = "$3\r\nabc\r\n";
+    let wrong = "-ERR wrong number of arguments for 'get' command\r\n";
+    let replies = [
+        get,
+        "$-1\r\n",
+        get,
+        wrong,
+        wrong,
+        "+OK abc\n",
+        "",
+        "-DEL expected 1 argument KEY\n",
+        ":3\r\n",
+        ":0\r\n",
+        ":1\r\n",
+        "-ERR bit offset is not an integer or out of range\r\n",
+        ":-1\r\n",
+        "*2\r\n$3\r\nabc\r\n$-1\r\n",
+        "-ERR unknown command 'NOSUCH', with args beginning with: \r\n",
+        get,
+        get,
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let mut client = server.connect();
+    assert_eq!(client.request("SET k abc"), "+OK");
+    let counted = |together: bool| {
+        let mut observer = server.connect();
+        assert_eq!(observer.request("CONFIG RESETSTAT"), "+OK");
+        let mut client = server.connect();
+        if together {
+            client.send(&requests.concat());
+        }
+        for (request, reply) in requests.iter().zip(replies) {
+            if !together {
+                client.send(request);
+            }
+            let told = client.bytes(reply.len());
+            assert_same_bytes(&told, reply.as_bytes(), &String::from_utf8_lossy(request));
+        }
+        client.send(&line("CLIENT INFO"));
+        client.line();
+        let info = String::from_utf8(client.line()).unwrap();
+        let own = info
+            .split(' ')
+            .find(|word| word.starts_with("tot-cmds="))
+            .unwrap()
+            .to_owned();
+        let info = told(&mut observer, "INFO all");
+        let calls = ["get", "strlen", "getbit", "ttl", "mget"].map(|command| {
+            let line = format!("cmdstat_{command}:");
+            ["calls=", "rejected_calls=", "failed_calls="].map(|name| figure(&info, &line, name))
+        });
+        let figures = ["keyspace_hits:", "keyspace_misses:", "total_error_replies:"]
+            .map(|line| figure(&info, line, ""));
+        (calls, figures, own)
+    };
+    let apart = counted(false);
+    assert_eq!(apart.0[0], [6, 2, 0]);
+    assert_eq!(counted(true), apart);
+    server.stop();
+}
+
+#[test]
+fn slow_reads_are_noted_each_where_they_stand_together_and_monitors_see_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let mut observer = server.connect();
+    assert_eq!(
+        observer.request("CONFIG SET slowlog-log-slower-than 0"),
+        "+OK"
+    );
+    assert_eq!(observer.request("SLOWLOG RESET"), "+OK");
+    let mut client = server.connect();
+    let gets: Vec<_> = (0..10).map(|n| format!("GET k{n}")).collect();
+    let pipeline: Vec<u8> = gets.iter().flat_map(|get| line(get)).collect();
+    client.send(&pipeline);
+    assert_eq!(client.bytes(50), b"$-1\r\n".repeat(10));
+    assert_eq!(
+        observer.request("CONFIG SET slowlog-log-slower-than -1"),
+        "+OK"
+    );
+    let slow = told(&mut observer, "SLOWLOG GET -1");
+    let noted: Vec<_> = (0..10).rev().map(|n| format!("k{n}")).collect();
+    let keys: Vec<_> = slow.iter().filter(|line| line.starts_with('k')).collect();
+    assert_eq!(keys, noted.iter().collect::<Vec<_>>(), "{slow:?}");
+
+    let mut monitor = server.connect();
+    assert_eq!(monitor.request("MONITOR"), "+OK");
+    client.send(&pipeline);
+    assert_eq!(client.bytes(50), b"$-1\r\n".repeat(10));
+    for n in 0..10 {
+        let shown = monitor.reply();
+        assert!(
+            shown.trim_end().ends_with(&format!("\"GET\" \"k{n}\"")),
+            "{shown}"
+        );
+    }
     server.stop();
 }
