@@ -14,7 +14,6 @@
 mod committer;
 mod log_thread;
 mod patience;
-mod trial;
 
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;

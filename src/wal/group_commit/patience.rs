@@ -14,8 +14,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::trial::Trial;
-
 /// The part of the last sync's time for which a group waits at most.
 const PART: u32 = 2;
 
@@ -59,8 +57,6 @@ pub(super) struct Patience {
     without: u32,
     /// How many do after the next wait in vain.
     next_without: u32,
-    /// Whether to wait at all makes more writes.
-    trial: Trial,
 }
 
 impl Patience {
@@ -75,7 +71,6 @@ impl Patience {
             waited_at: None,
             without: 0,
             next_without: 1,
-            trial: Trial::new(now),
         }
     }
 
@@ -95,7 +90,6 @@ impl Patience {
         self.at_most = now + took.min(MOST);
         self.looked = None;
         self.waited_at = None;
-        self.trial.acknowledged(now, count);
     }
 
     /// Whether the last group was of many.
@@ -111,7 +105,6 @@ impl Patience {
     /// Until when a group of `gathered` should wait for others, if at all.
     pub(super) fn wait(&mut self, now: Instant, gathered: usize) -> Option<Instant> {
         let worth_it = self.expects_many() && self.without == 0 && self.took >= LEAST;
-        let worth_it = worth_it && self.trial.waits();
         let missing = self.expected().saturating_sub(gathered);
         if !worth_it || missing == 0 {
             return None;
