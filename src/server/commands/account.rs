@@ -5,7 +5,8 @@
 //! waits for the log beforehand is the disk's time, the same for a whole group of writes, and is
 //! not counted, so a slow disk does not fill the slow log with every SET; nor is what a command
 //! waits because it was asked to (WAIT), but for DEBUG SLEEP. A clock is read once for each command,
-//! since one's end is the next one's beginning, and once for each read from the socket.
+//! since one's end is the next one's beginning, and once for each read from the socket. Reads that were answered
+//! in one go share their time evenly (see `reads`).
 
 use std::time::{Duration, Instant};
 
