@@ -68,7 +68,7 @@ impl Calls {
 
     /// How long one of them took, on average.
     pub fn each(&self) -> Duration {
-        // To divide costs as much as all the rest of counting one.
+        // Most are one, which need not be divided.
         if self.count == 1 {
             return self.took;
         }
@@ -509,6 +509,33 @@ mod tests {
             metrics.shards.all.lock().len() <= 8,
             "a shard is left behind by each thread"
         );
+    }
+
+    #[test]
+    fn several_calls_are_each_as_long_as_the_others() {
+        let metrics = Metrics::new(2);
+        let calls = Calls {
+            command: 1,
+            count: 2,
+            took: Duration::from_nanos(5000),
+            failed: 1,
+            hits: 1,
+            misses: 0,
+        };
+        let all = Calls::default().and(calls).and(Calls {
+            count: 1,
+            took: Duration::from_nanos(1000),
+            ..calls
+        });
+        assert_eq!((all.command, all.count, all.failed, all.hits), (1, 3, 2, 2));
+        metrics.executed(&all);
+        let totals = metrics.totals();
+        let command = &totals.commands()[1];
+        assert_eq!((command.calls, command.nanos, command.failed), (3, 6000, 2));
+        assert_eq!(command.octaves(), [(2048, 3)]);
+        assert_eq!(totals.of(Counter::CommandsProcessed), 3);
+        assert_eq!(totals.of(Counter::KeyspaceHits), 2);
+        assert_eq!(Calls::default().each(), Duration::ZERO);
     }
 
     #[test]

@@ -108,7 +108,7 @@ fn encode_error<V: AsRef<[u8]>>(error: ErrorReply, out: &mut Output<V>) {
 }
 
 fn header<V: AsRef<[u8]>>(kind: u8, len: usize, out: &mut Output<V>) {
-    // Most lengths have two or three digits: those go out in one piece, for a third of the time.
+    // Most lengths have two or three digits: those go out in one piece, for half of the instructions.
     let digit = |place: usize| b'0' + (len / place % 10) as u8;
     match len {
         10..100 => out.push_bytes(&[kind, digit(10), digit(1), b'\r', b'\n']),
