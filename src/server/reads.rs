@@ -12,20 +12,17 @@ use crate::command::{Flags, Keys, ReadFn, Run, Sees, Spec};
 use crate::metrics::Calls;
 use crate::protocol;
 
-/// What answers a request, if it is a read of one key that never takes long.
+/// What answers a request, if it is a read of one key that never takes long: one that may have any number of
+/// words, as BITFIELD_RO may, can take as long as they are many.
 fn quick_read(request: &Found<'_>) -> Option<(&'static Spec, ReadFn)> {
     let spec = request.named?;
     let Run::Read(read) = spec.run else {
         return None;
     };
-    let quick = Flags::READONLY.and(Flags::FAST);
-    let one_key = spec.flags.has(quick) && spec.keys == Keys::FIRST;
-    (one_key && is_whole(spec, request)).then_some((spec, read))
-}
-
-/// Whether it has as many words as the command wants.
-fn is_whole(spec: &Spec, request: &Found<'_>) -> bool {
-    spec.allows_in(request.dialect, request.args.len())
+    let quick = spec.flags.has(Flags::READONLY.and(Flags::FAST)) && spec.arity > 0;
+    let one_key = quick && spec.keys == Keys::FIRST;
+    let whole = spec.allows_in(request.dialect, request.args.len());
+    (one_key && whole).then_some((spec, read))
 }
 
 impl Session {
@@ -37,29 +34,18 @@ impl Session {
         if requests.len() == 1 {
             return answered;
         }
-        while let Some(rest) = requests.get(answered..)
+        while self.out.len() < enough
+            && let Some(rest) = requests.get(answered..)
             && let Some((spec, read)) = rest.first().and_then(quick_read)
             && self.only_answers()
         {
-            match self.answer_run(spec, read, rest, enough) {
-                0 => break,
-                run => answered += run,
-            }
+            answered += self.answer_run(spec, read, rest, enough);
         }
         answered
     }
 
-    /// Whether a read is answered now, and nobody but its client is told of it.
-    fn only_answers(&self) -> bool {
-        let (console, stop) = (&self.shared.console, &self.shared.stop);
-        self.reads_at_once()
-            && self.replies == Replies::On
-            && console.monitors.is_empty()
-            && (!console.pause.holds(false) || stop.has_begun())
-            && self.shared.engine.load_progress().is_none()
-    }
-
-    /// The same for those that are `spec`.
+    /// Answers those that `requests` begin with and that are `spec`, as the first is, until there are `enough`
+    /// bytes of replies. Says how many these are.
     fn answer_run(
         &mut self,
         spec: &'static Spec,
@@ -69,21 +55,32 @@ impl Session {
     ) -> usize {
         self.note_asked(spec);
         let mut calls = Calls::default();
-        let mut run = 0;
-        for request in requests {
-            let same = request.named.is_some_and(|named| std::ptr::eq(named, spec));
-            if !same || !is_whole(spec, request) || self.out.len() >= enough {
+        let mut answered = 0;
+        let same = |request: &&Found<'_>| {
+            quick_read(request).is_some_and(|(own, _)| std::ptr::eq(own, spec))
+        };
+        for request in requests.iter().take_while(same) {
+            if self.out.len() >= enough {
                 break;
             }
             let args = request.args.get(1..).unwrap_or_default();
             let reply = self.shared.engine.read(read, args, Sees::Key);
             calls = calls.and(self.outcome(spec, request.args.len(), &reply));
             protocol::encode(reply, request.dialect, &mut self.out);
-            run += 1;
+            answered += 1;
         }
-        if let Some(answered) = requests.get(..run).filter(|_| run > 0) {
-            self.count_run(spec, answered, calls);
-        }
-        run
+        self.count_run(spec, requests.get(..answered).unwrap_or_default(), calls);
+        answered
+    }
+
+    /// Whether a read is answered now, and nobody but its client is told of it. What others change about that
+    /// while a run is answered holds for the next.
+    fn only_answers(&self) -> bool {
+        let (console, stop) = (&self.shared.console, &self.shared.stop);
+        self.reads_at_once()
+            && self.replies == Replies::On
+            && console.monitors.is_empty()
+            && (!console.pause.holds(false) || stop.has_begun())
+            && self.shared.engine.load_progress().is_none()
     }
 }

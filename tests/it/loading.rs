@@ -74,6 +74,10 @@ fn while_the_log_is_read_clients_are_told_so_and_afterwards_they_are_served() {
                 let reply = client.request(request);
                 assert!(reply.starts_with("-LOADING "), "{request}: {reply}");
             }
+            client.send(b"GET a\nGET a\n");
+            for reply in [client.reply(), client.reply()] {
+                assert!(reply.starts_with("-LOADING "), "of two at a time: {reply}");
+            }
             assert_eq!(field(&mut client, "persistence", "loading"), "1");
             for request in ["HELLO 2", "CONFIG GET port", "CLIENT ID", "COMMAND COUNT"] {
                 let reply = Client::connect(addr).request(request);

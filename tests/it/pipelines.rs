@@ -1,7 +1,7 @@
 //! Pipelines in RESP: requests that are found together, and carried out one after the other.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::client::{Client, assert_same_bytes};
 use crate::support::process::Server;
@@ -169,6 +169,7 @@ fn reads_that_stand_together_are_answered_and_counted_like_those_that_do_not() {
         line("get k"),
         line("GET"),
         line("GET k k"),
+        line("GET k"),
         b"GET k\n".to_vec(),
         b"\n".to_vec(),
         b"DEL none none\n".to_vec(),
@@ -190,6 +191,7 @@ fn reads_that_stand_together_are_answered_and_counted_like_those_that_do_not() {
         get,
         wrong,
         wrong,
+        get,
         "+OK abc\n",
         "",
         "-DEL expected 1 argument KEY\n",
@@ -207,40 +209,91 @@ fn reads_that_stand_together_are_answered_and_counted_like_those_that_do_not() {
     let server = Server::start(dir.path(), &[]);
     let mut client = server.connect();
     assert_eq!(client.request("SET k abc"), "+OK");
-    let counted = |together: bool| {
+    let counted = |first: usize, together: bool| {
         let mut observer = server.connect();
         assert_eq!(observer.request("CONFIG RESETSTAT"), "+OK");
         let mut client = server.connect();
+        let (mut asked, mut answers) = (requests.clone(), replies);
+        asked.rotate_left(first);
+        answers.rotate_left(first);
         if together {
-            client.send(&requests.concat());
+            client.send(&asked.concat());
         }
-        for (request, reply) in requests.iter().zip(replies) {
+        for (request, reply) in asked.iter().zip(answers) {
             if !together {
                 client.send(request);
             }
             let told = client.bytes(reply.len());
             assert_same_bytes(&told, reply.as_bytes(), &String::from_utf8_lossy(request));
         }
-        client.send(&line("CLIENT INFO"));
-        client.line();
-        let info = String::from_utf8(client.line()).unwrap();
-        let own = info
-            .split(' ')
-            .find(|word| word.starts_with("tot-cmds="))
-            .unwrap()
-            .to_owned();
+        let clients = told(&mut observer, "CLIENT LIST");
+        let last = clients.last().unwrap();
+        let own = ["tot-cmds=", "cmd="].map(|name| {
+            let word = last.split(' ').find(|word| word.starts_with(name));
+            word.unwrap_or_else(|| panic!("{name} in {last}"))
+                .to_owned()
+        });
         let info = told(&mut observer, "INFO all");
         let calls = ["get", "strlen", "getbit", "ttl", "mget"].map(|command| {
             let line = format!("cmdstat_{command}:");
             ["calls=", "rejected_calls=", "failed_calls="].map(|name| figure(&info, &line, name))
         });
-        let figures = ["keyspace_hits:", "keyspace_misses:", "total_error_replies:"]
-            .map(|line| figure(&info, line, ""));
-        (calls, figures, own)
+        let names = ["keyspace_hits:", "keyspace_misses:", "total_error_replies:"];
+        (calls, names.map(|name| figure(&info, name, "")), own)
     };
-    let apart = counted(false);
-    assert_eq!(apart.0[0], [6, 2, 0]);
-    assert_eq!(counted(true), apart);
+    // What a pipeline begins with is answered in one go, so each is the first once.
+    for first in 0..requests.len() {
+        let apart = counted(first, false);
+        assert_eq!((apart.0[0], apart.0[2]), ([7, 2, 0], [2, 0, 1]));
+        assert_eq!(counted(first, true), apart, "from {first} on");
+    }
+    server.stop();
+}
+
+#[test]
+fn reads_that_stand_together_are_not_answered_where_one_alone_would_not_be() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let mut client = server.connect();
+    let value = "v".repeat(60_000);
+    client.send(&encode(["SET", "k", &value]));
+    assert_eq!(client.bytes(5), b"+OK\r\n");
+    let gets = line("GET none").repeat(3);
+
+    // The first of each two is carried out before the second is read.
+    let ask = |client: &mut Client, request: &str| {
+        client.send(&line(request));
+        thread::sleep(Duration::from_millis(50));
+    };
+    ask(&mut client, "CLIENT REPLY OFF");
+    client.send(&[&gets[..], &line("CLIENT REPLY ON")].concat());
+    assert_eq!(client.bytes(5), b"+OK\r\n");
+    ask(&mut client, "CLIENT REPLY SKIP");
+    client.send(&gets);
+    assert_eq!(client.bytes(10), b"$-1\r\n".repeat(2));
+    client.send(&line("MULTI"));
+    assert_eq!(client.bytes(5), b"+OK\r\n");
+    client.send(&gets);
+    assert_eq!(client.bytes(27), b"+QUEUED\r\n".repeat(3));
+    client.send(&line("DISCARD"));
+    assert_eq!(client.bytes(5), b"+OK\r\n");
+
+    const LONG: Duration = Duration::from_millis(300);
+    assert_eq!(server.connect().request("CLIENT PAUSE 300 ALL"), "+OK");
+    let begun = Instant::now();
+    client.send(&gets);
+    assert_eq!(client.bytes(15), b"$-1\r\n".repeat(3));
+    assert!(begun.elapsed() > LONG / 2, "{:?}", begun.elapsed());
+
+    // And no more of them than are taken.
+    let mut slow = server.connect();
+    slow.send(&line("GET k").repeat(2_000));
+    thread::sleep(LONG);
+    let clients = told(&mut server.connect(), "CLIENT LIST");
+    let answered = |told: &String| figure(&[told.replace(' ', ",")], "", "tot-cmds=");
+    let slow = clients.iter().rev().nth(1).unwrap();
+    assert!((1..1_900).contains(&answered(slow)), "{slow}");
+    assert!(slow.contains(" cmd=get "), "{slow}");
     server.stop();
 }
 
@@ -267,6 +320,29 @@ fn slow_reads_are_noted_each_where_they_stand_together_and_monitors_see_them() {
     let noted: Vec<_> = (0..10).rev().map(|n| format!("k{n}")).collect();
     let keys: Vec<_> = slow.iter().filter(|line| line.starts_with('k')).collect();
     assert_eq!(keys, noted.iter().collect::<Vec<_>>(), "{slow:?}");
+
+    // Nor does the one threshold hide what is over the other.
+    assert_eq!(
+        observer.request("CONFIG SET latency-monitor-threshold 1000"),
+        "+OK"
+    );
+    assert_eq!(
+        observer.request("CONFIG SET slowlog-log-slower-than 0"),
+        "+OK"
+    );
+    assert_eq!(observer.request("SLOWLOG RESET"), "+OK");
+    client.send(&pipeline);
+    assert_eq!(client.bytes(50), b"$-1\r\n".repeat(10));
+    assert_eq!(
+        observer.request("CONFIG SET slowlog-log-slower-than -1"),
+        "+OK"
+    );
+    let slow = told(&mut observer, "SLOWLOG GET -1");
+    assert_eq!(
+        slow.iter().filter(|line| line.starts_with('k')).count(),
+        10,
+        "{slow:?}"
+    );
 
     let mut monitor = server.connect();
     assert_eq!(monitor.request("MONITOR"), "+OK");

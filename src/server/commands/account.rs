@@ -203,6 +203,21 @@ impl<'a> Kept<'a> {
     }
 }
 
+/// Says how long a command took, if that is a threshold or more.
+type Over<'a> = &'a dyn Fn(Duration) -> Option<Duration>;
+
+/// Of a command that took so long.
+fn reached_by(took: Duration) -> impl Fn(Duration) -> Option<Duration> {
+    move |threshold| (took >= threshold).then_some(took)
+}
+
+/// Of one of several calls, the first or another. Which of them took long nobody knows, unless all did: the
+/// first stands for them.
+fn over_in_run(calls: &Calls, first: bool, threshold: Duration) -> Option<Duration> {
+    let each = reached_by(calls.each())(threshold);
+    each.or_else(|| reached_by(calls.took)(threshold).filter(|_| first))
+}
+
 impl Session {
     /// What was read last is about to be carried out.
     pub(in crate::server) fn begin(&mut self) {
@@ -258,14 +273,9 @@ impl Session {
         if !self.shared.settings.is_noted(calls.took) {
             return;
         }
-        // Which of them took long nobody knows, unless all did: the first stands for them.
-        let (took, noted) = if self.shared.settings.is_noted(calls.each()) {
-            (calls.each(), requests.len())
-        } else {
-            (calls.took, 1)
-        };
-        for request in requests.iter().take(noted) {
-            self.note_request(spec, &request.args, took);
+        for (index, request) in requests.iter().enumerate() {
+            let over = |threshold| over_in_run(&calls, index == 0, threshold);
+            self.note_request(spec, &request.args, &over);
         }
     }
 
@@ -273,11 +283,11 @@ impl Session {
     fn count_as(&self, spec: &'static Spec, request: &[&[u8]], call: Calls) {
         self.tally(&call);
         if self.shared.settings.is_noted(call.took) {
-            self.note_request(spec, request, call.took);
+            self.note_request(spec, request, &reached_by(call.took));
         }
     }
 
-    fn note_request(&self, spec: &'static Spec, request: &[&[u8]], took: Duration) {
+    fn note_request(&self, spec: &'static Spec, request: &[&[u8]], over: Over<'_>) {
         let words = request.iter().enumerate().map(|(index, word)| {
             if secret(spec, request, index) {
                 (&b"(redacted)"[..], b"(redacted)".len())
@@ -285,7 +295,7 @@ impl Session {
                 (*word, word.len())
             }
         });
-        self.note(spec, took, slow_log::shorten(words, request.len()));
+        self.note(spec, over, slow_log::shorten(words, request.len()));
     }
 
     fn tally(&self, calls: &Calls) {
@@ -293,15 +303,14 @@ impl Session {
         self.client.activity.answered(calls.count);
     }
 
-    /// Notes a command that took long.
+    /// Notes a command that took long, wherever its time is over the threshold.
     #[cold]
-    fn note(&self, spec: &Spec, took: Duration, words: Vec<Vec<u8>>) {
+    fn note(&self, spec: &Spec, over: Over<'_>, words: Vec<Vec<u8>>) {
         let (console, settings) = (&self.shared.console, &self.shared.settings);
         let seconds = self.shared.engine.time().0 / 1000;
-        let slower_than = u64::try_from(settings.slower_than());
-        if slower_than.is_ok_and(|micros| took >= Duration::from_micros(micros))
-            && !spec.flags.has(Flags::SKIP_SLOWLOG)
-        {
+        let slower_than = u64::try_from(settings.slower_than()).ok();
+        let slow = slower_than.and_then(|micros| over(Duration::from_micros(micros)));
+        if let Some(took) = slow.filter(|_| !spec.flags.has(Flags::SKIP_SLOWLOG)) {
             let client = (
                 self.client.addr.to_string(),
                 self.client.traits.lock().name.clone(),
@@ -310,7 +319,9 @@ impl Session {
             console.slow_log.push(limit, (seconds, took), words, client);
         }
         let threshold = settings.latency_threshold();
-        if threshold > 0 && took >= Duration::from_millis(threshold) {
+        if threshold > 0
+            && let Some(took) = over(Duration::from_millis(threshold))
+        {
             let fast = spec.flags.has(Flags::FAST);
             let event = if fast { "fast-command" } else { "command" };
             console.events.add(event, seconds, took);
@@ -375,7 +386,8 @@ impl Session {
                     call.took = laps.next().unwrap_or_default();
                     self.tally(&call);
                     if self.shared.settings.is_noted(call.took) {
-                        self.note(spec, call.took, slow_log::shorten(own.words(), *words));
+                        let words = slow_log::shorten(own.words(), *words);
+                        self.note(spec, &reached_by(call.took), words);
                     }
                 }
                 Of::Transaction { spec, commands } => {
@@ -445,6 +457,25 @@ fn keys_found(reply: &Reply, keys: u64) -> (u64, u64) {
 mod tests {
     use super::*;
     use crate::command::lookup;
+
+    #[test]
+    fn of_calls_that_were_measured_together_at_least_the_first_is_over_what_they_are_over() {
+        let millis = Duration::from_millis;
+        let calls = Calls {
+            count: 4,
+            took: millis(8),
+            ..Calls::default()
+        };
+        let over = |first, threshold| over_in_run(&calls, first, millis(threshold));
+        assert_eq!(
+            [2, 3, 8, 9].map(|at| over(true, at)),
+            [Some(millis(2)), Some(millis(8)), Some(millis(8)), None]
+        );
+        assert_eq!(
+            [2, 3, 8, 9].map(|at| over(false, at)),
+            [Some(millis(2)), None, None, None]
+        );
+    }
 
     #[test]
     fn what_is_kept_of_each_request_is_found_again() {
