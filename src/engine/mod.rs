@@ -91,6 +91,7 @@ fn submission_of(
     mut contents: Box<Contents>,
     answer: oneshot::Sender<Applied>,
     room: OwnedSemaphorePermit,
+    comes_back: bool,
 ) -> Submission<Ticket> {
     Submission {
         operations: std::mem::take(&mut contents.operations),
@@ -100,6 +101,7 @@ fn submission_of(
             (false, false) => Removes::Keys,
             (false, true) => Removes::All,
         },
+        comes_back,
         ticket: Ticket {
             contents,
             answer,
@@ -391,12 +393,14 @@ impl Engine {
         else {
             return Err(Stopped);
         };
+        let comes_back = batch.follows_write;
         let Some(contents) = batch.contents.filter(|contents| contents.steps.len() > 0) else {
             return Ok(Submitted::Applied(Applied::default()));
         };
         let (answer, answered) = oneshot::channel();
         self.state.clock().begin_write();
-        match self.commit_here(submission_of(contents, answer, permit)) {
+        let submission = submission_of(contents, answer, permit, comes_back);
+        match self.commit_here(submission) {
             Ok(applied) => Ok(Submitted::Applied(applied.unwrap_or_default())),
             Err(submission) => {
                 if submitter.submit(submission).map_err(|_| Stopped)? {

@@ -308,6 +308,7 @@ impl Connection {
                 Poll::Pending if self.session.poll_shown(cx) => (Next::Read, 0),
                 Poll::Pending => return Poll::Pending,
             };
+            self.session.note_answered();
             // What was read ahead of the first write need not wait for the disk (P3).
             let settled = matches!(next, Next::Read)
                 && self.poll_flush(cx)?.is_ready()

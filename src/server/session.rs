@@ -85,6 +85,8 @@ pub(super) struct Session {
     pending: Option<Box<Pending>>,
     /// How many requests the stretch at hand has, and how many bytes they take.
     room: (usize, usize),
+    /// Whether what it asked for last had a write in it.
+    wrote: bool,
     /// Replies that were not written yet.
     pub(super) out: Output<Value>,
     pub(super) authenticated: bool,
@@ -108,6 +110,7 @@ impl Session {
             batch: Batch::default(),
             pending: None,
             room: (0, 0),
+            wrote: false,
             out: Output::default(),
             authenticated: false,
             replies: Replies::On,
@@ -444,7 +447,15 @@ impl Session {
 
     /// What must go through the log, for which [`Self::settle`] is to be called then.
     pub(super) fn take_batch(&mut self) -> Batch {
-        std::mem::take(&mut self.batch)
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.follows_write = std::mem::replace(&mut self.wrote, true);
+        batch
+    }
+
+    /// Notes whether all that was asked for now is answered already, without the log.
+    pub(super) fn note_answered(&mut self) {
+        let only_reads = self.batch.is_empty() && !self.out.is_empty();
+        self.wrote &= !only_reads;
     }
 
     /// Counts what the last batch came to, and hands back its replies.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postres::command::Operation;
 use postres::engine::{Batch, CompactionOptions, Engine, Running};
@@ -11,7 +11,9 @@ use postres::wal::frame::push_operation;
 use postres::wal::group_commit::{self, Submission};
 
 use crate::disk::Disk;
+use crate::support::client::Client;
 use crate::support::log::{open, options};
+use crate::support::server::Server;
 
 fn engine(disk: &Disk) -> (Arc<Engine>, Running) {
     let store = store::with_shards(8, 0).into();
@@ -94,6 +96,7 @@ fn a_group_that_nobody_says_is_complete_is_committed_all_the_same() {
             operations,
             count: 1,
             removes: group_commit::Removes::No,
+            comes_back: true,
             ticket,
         });
         assert!(first.unwrap());
@@ -105,4 +108,48 @@ fn a_group_that_nobody_says_is_complete_is_committed_all_the_same() {
     }
     drop(submitter);
     log.join().unwrap().unwrap();
+}
+
+/// Five clients write twice, the others while the disk syncs what the first one wrote, and ask `between`
+/// meanwhile. Then one of them writes again, alone, to a disk that is quick now: says how long that takes.
+fn one_of_a_group_comes_back(between: &[&str]) -> Duration {
+    let disk = Disk::default();
+    let server = Server::start(&disk, 8);
+    let mut clients = [(); 5].map(|()| Client::connect(server.addr));
+    disk.slow_syncs(Duration::from_millis(20));
+    for round in 0..2 {
+        for request in between.iter().take(between.len() * round) {
+            for client in &mut clients {
+                assert_eq!(client.request(request), "+OK value");
+            }
+        }
+        for client in &mut clients {
+            // In two pieces, of which the first asks for nothing yet.
+            client.send(b"SET key ");
+            std::thread::sleep(Duration::from_millis(1));
+            client.send(b"value\n");
+        }
+        for client in &mut clients {
+            assert_eq!(client.reply(), "+OK");
+        }
+    }
+    disk.slow_syncs(Duration::ZERO);
+    let begun = Instant::now();
+    assert_eq!(clients[4].request("SET key value"), "+OK");
+    begun.elapsed()
+}
+
+#[test]
+fn a_group_waits_for_those_who_wrote_twice_in_a_row_and_not_for_those_who_read_first() {
+    // However long a sync takes nobody waits longer than that, nor much less.
+    let waited = Duration::from_millis(4);
+    let times = |between: &[&str]| {
+        let mut times = [(); 9].map(|()| one_of_a_group_comes_back(between));
+        times.sort_unstable();
+        times
+    };
+    let writers = times(&[]);
+    assert!(writers[4] > waited, "mostly: {writers:?}");
+    let readers = times(&["GET key"]);
+    assert!(readers[0] < waited, "at best: {readers:?}");
 }

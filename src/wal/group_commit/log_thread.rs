@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::MutexGuard;
 
 use super::committer::{Committer, Groups};
+use super::patience::Size;
 use super::{Group, Lost, Shared, Submission, Waiting};
 use crate::wal::sabotage;
 use crate::wal::writer::AppendError;
@@ -50,13 +51,13 @@ pub(super) fn run<T>(
             }
             Turn::Close(committer) => return committer.close(),
         };
-        let (count, mut took) = (batch.len(), Duration::ZERO);
+        let (size, mut took) = (Size::of(&batch), Duration::ZERO);
         for submissions in Groups::of(batch) {
             let begun = Instant::now();
             let committed = committer.commit(submissions);
             took += begun.elapsed();
             // Before any of them can be back.
-            shared.acknowledged(count, took);
+            shared.acknowledged(size, took);
             committed.for_each(&mut deliver);
             if sabotage::is("reply-before-sync") {
                 committer.sync()?;

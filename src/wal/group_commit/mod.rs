@@ -24,7 +24,7 @@ use parking_lot::{Condvar, Mutex};
 use super::sabotage;
 use super::writer::{AppendError, LogWriter, Position};
 use committer::Committer;
-use patience::Patience;
+use patience::{Patience, Size};
 
 /// Operations to be made durable together, and what the submitter wants back.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub struct Submission<T> {
     /// Whether all of them only remove keys: then they may take of the room that is kept for the next
     /// snapshot.
     pub removes: Removes,
+    /// Whether whoever submits them is likely to submit more as soon as they are acknowledged.
+    pub comes_back: bool,
     /// Handed back with the outcome. The log does not look at it.
     pub ticket: T,
 }
@@ -109,12 +111,12 @@ impl<T> Shared<T> {
         self.arrived.notify_one();
     }
 
-    /// So many submissions are about to be acknowledged, after a commit that took so long.
-    fn acknowledged(&self, count: usize, took: Duration) {
+    /// A group is about to be acknowledged, after a commit that took so long.
+    fn acknowledged(&self, group: Size, took: Duration) {
         let mut waiting = self.waiting.lock();
         let already = waiting.submissions.len();
         let now = Instant::now();
-        waiting.patience.acknowledged(now, count, already, took);
+        waiting.patience.acknowledged(now, group, already, took);
     }
 
     /// A submitter gives the writer back, after a commit that took so long.
@@ -122,7 +124,7 @@ impl<T> Shared<T> {
         if sabotage::is("reply-before-sync") {
             let _ = committer.sync();
         }
-        self.acknowledged(1, took);
+        self.acknowledged(Size::ONE, took);
         let unsynced = committer.sync_due().is_some();
         let mut waiting = self.waiting.lock();
         match committer.failure() {

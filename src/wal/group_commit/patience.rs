@@ -4,15 +4,20 @@
 //! moment, and write again within the next moments, all of them. A sync that begins before they are
 //! back makes them wait for it and for the next one. So where a sync takes long enough, to wait for
 //! them is worth it; and where they do not come back, because they read now, or are gone, it is
-//! a loss: the disk rests while they work, and they while it does. Which of the two it is shows each time
-//! that it is done: after a wait that did not bring half of those it was for, a group does
+//! a loss: the disk rests while they work, and they while it does.
+//!
+//! Which of the two it is can be told beforehand of most clients: one that wrote twice in a row goes on writing, and
+//! one that has read in between reads again first. Where such are the most of a group nobody waits
+//! for it. And it shows each time that it is done: after a wait that did not bring half of those it was for, a group does
 //! without, and twice as many after each further one.
 //!
 //! It waits for half of the last sync's time. By then the last of many are perhaps still being answered, so
-//! where syncs are slow, and two thirds are back, it looks again, each 16th of that time, and goes on
-//! as long as they come so fast that the rest will soon be there.
+//! where syncs are slow it looks again, each 16th of that time, and goes on as long as they come so fast that
+//! the rest will soon be there.
 
 use std::time::{Duration, Instant};
+
+use super::Submission;
 
 /// The part of the last sync's time for which a group waits at most.
 const PART: u32 = 2;
@@ -38,11 +43,37 @@ const FEW: usize = 2;
 /// The most groups that do without waiting before it is tried again.
 const MOST_WITHOUT: u32 = 64;
 
+/// How many submissions a group has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    all: usize,
+    /// Those whose submitters are likely to come back at once.
+    come_back: usize,
+}
+
+impl Size {
+    /// That of a group of one.
+    pub(super) const ONE: Self = Self {
+        all: 1,
+        come_back: 1,
+    };
+
+    pub(super) fn of<T>(group: &[Submission<T>]) -> Self {
+        let come_back = group.iter().filter(|submission| submission.comes_back);
+        Self {
+            all: group.len(),
+            come_back: come_back.count(),
+        }
+    }
+}
+
 /// What the last groups tell of the next one.
 #[derive(Debug)]
 pub(super) struct Patience {
     /// How many submissions the last group had.
     acknowledged: usize,
+    /// How many of them are waited for: none where most are not likely to come back at once.
+    come_back: usize,
     /// How many waited already when it was acknowledged.
     waiting: usize,
     took: Duration,
@@ -63,6 +94,7 @@ impl Patience {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             acknowledged: 0,
+            come_back: 0,
             waiting: 0,
             took: Duration::ZERO,
             until: now,
@@ -74,16 +106,17 @@ impl Patience {
         }
     }
 
-    /// A group of so many was committed by `now`, which took so long, and is now acknowledged; so many wait
-    /// already.
+    /// A group was committed by `now`, which took so long, and is now acknowledged; so many wait already.
     pub(super) fn acknowledged(
         &mut self,
         now: Instant,
-        count: usize,
+        group: Size,
         waiting: usize,
         took: Duration,
     ) {
-        self.acknowledged = count;
+        let most = 2 * group.come_back >= group.all;
+        self.acknowledged = group.all;
+        self.come_back = if most { group.come_back } else { 0 };
         self.waiting = waiting;
         self.took = took;
         self.until = now + (took / PART).min(MOST);
@@ -99,12 +132,12 @@ impl Patience {
 
     /// With how many submissions a group is as large as it will get.
     pub(super) fn expected(&self) -> usize {
-        self.acknowledged + self.waiting
+        self.come_back + self.waiting
     }
 
     /// Until when a group of `gathered` should wait for others, if at all.
     pub(super) fn wait(&mut self, now: Instant, gathered: usize) -> Option<Instant> {
-        let worth_it = self.expects_many() && self.without == 0 && self.took >= LEAST;
+        let worth_it = self.come_back > FEW && self.without == 0 && self.took >= LEAST;
         let missing = self.expected().saturating_sub(gathered);
         if !worth_it || missing == 0 {
             return None;
@@ -116,12 +149,10 @@ impl Patience {
         Some(self.until)
     }
 
-    /// Until when to wait beyond what was meant at first, if most are back, and those who are missing come fast.
+    /// Until when to wait beyond what was meant at first, if those who are missing come fast.
     fn longer(&mut self, now: Instant, gathered: usize, missing: usize) -> Option<Instant> {
         let step = self.took / STEP;
-        let back = gathered.saturating_sub(self.waiting);
-        let most_are_back = 3 * back >= 2 * self.acknowledged;
-        if !most_are_back || step < LEAST_STEP || now >= self.at_most {
+        if step < LEAST_STEP || now >= self.at_most {
             return None;
         }
         let before = self.looked.replace(gathered);
@@ -152,11 +183,19 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(1);
 
+    /// A group of so many who are all likely to come back at once.
+    fn all(count: usize) -> Size {
+        Size {
+            all: count,
+            come_back: count,
+        }
+    }
+
     /// A group of so many, behind which so many wait, and the moment at which it was acknowledged.
     fn after(count: usize, waiting: usize, took: Duration) -> (Patience, Instant) {
         let now = Instant::now();
         let mut patience = Patience::new(now);
-        patience.acknowledged(now, count, waiting, took);
+        patience.acknowledged(now, all(count), waiting, took);
         (patience, now)
     }
 
@@ -175,6 +214,20 @@ mod tests {
     }
 
     #[test]
+    fn nobody_waits_where_most_read_before_they_write_again() {
+        for (come_back, waits_for) in [(24, None), (25, Some(25)), (50, Some(50))] {
+            let now = Instant::now();
+            let mut patience = Patience::new(now);
+            let group = Size { all: 50, come_back };
+            patience.acknowledged(now, group, 10, LONG);
+            assert!(patience.expects_many());
+            let most = waits_for.map(|come_back| come_back + 10);
+            let longest = (10..100).take_while(|&gathered| patience.wait(now, gathered).is_some());
+            assert_eq!(longest.last().map(|gathered| gathered + 1), most);
+        }
+    }
+
+    #[test]
     fn it_goes_on_as_long_as_they_come_fast_and_no_longer_than_a_sync() {
         let slow = Duration::from_micros(2400);
         let (mut patience, begun) = after(50, 0, slow);
@@ -188,13 +241,6 @@ mod tests {
         assert_eq!(wait(1350, 36), Some(1500));
         // One in a step would take 13.
         assert_eq!(wait(1500, 37), None);
-
-        // It does not go on at all if more than a third is still missing, be there others or not.
-        let (mut patience, begun) = after(50, 0, slow);
-        assert_eq!(patience.wait(begun + slow / PART, 33), None);
-        let (mut patience, begun) = after(50, 10, slow);
-        assert_eq!(patience.wait(begun + slow / PART, 43), None);
-        assert!(patience.wait(begun + slow / PART, 44).is_some());
 
         let (mut patience, begun) = after(10_000, 0, slow);
         let fast = |n: u32| 9_150 + n as usize * 100;
@@ -219,7 +265,7 @@ mod tests {
             let waits = |group| {
                 let waits = patience.wait(now, 10).is_some();
                 patience.over(came_back);
-                patience.acknowledged(now, 50, 0, LONG);
+                patience.acknowledged(now, all(50), 0, LONG);
                 waits.then_some(group)
             };
             (0..groups).filter_map(waits).collect::<Vec<_>>()
