@@ -161,7 +161,7 @@ mod tests {
         }
         let none = Arc::new(Semaphore::new(0)).try_acquire_many_owned(0);
         let contents = batch.contents.unwrap();
-        submission_of(contents, oneshot::channel().0, none.unwrap(), false)
+        submission_of(contents, oneshot::channel().0, none.unwrap(), None)
     }
 
     #[test]

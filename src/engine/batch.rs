@@ -16,9 +16,8 @@ pub struct Batch {
     /// Nothing before there is a step, or room for one. It goes to the log, from there to the applier, and
     /// back.
     pub(super) contents: Option<Box<Contents>>,
-    /// Whether what its client asked for just before was a write, too. Who writes twice in a row probably
-    /// goes on writing.
-    pub follows_write: bool,
+    /// For how long its client had nothing to wait for: since it was told of its last batch, if it had one.
+    pub away: Option<Duration>,
 }
 
 /// What a batch consists of, and what became of it.

@@ -33,6 +33,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
@@ -91,7 +92,7 @@ fn submission_of(
     mut contents: Box<Contents>,
     answer: oneshot::Sender<Applied>,
     room: OwnedSemaphorePermit,
-    comes_back: bool,
+    away: Option<Duration>,
 ) -> Submission<Ticket> {
     Submission {
         operations: std::mem::take(&mut contents.operations),
@@ -101,7 +102,7 @@ fn submission_of(
             (false, false) => Removes::Keys,
             (false, true) => Removes::All,
         },
-        comes_back,
+        away,
         ticket: Ticket {
             contents,
             answer,
@@ -393,13 +394,13 @@ impl Engine {
         else {
             return Err(Stopped);
         };
-        let comes_back = batch.follows_write;
+        let away = batch.away;
         let Some(contents) = batch.contents.filter(|contents| contents.steps.len() > 0) else {
             return Ok(Submitted::Applied(Applied::default()));
         };
         let (answer, answered) = oneshot::channel();
         self.state.clock().begin_write();
-        let submission = submission_of(contents, answer, permit, comes_back);
+        let submission = submission_of(contents, answer, permit, away);
         match self.commit_here(submission) {
             Ok(applied) => Ok(Submitted::Applied(applied.unwrap_or_default())),
             Err(submission) => {

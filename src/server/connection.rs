@@ -16,6 +16,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -308,7 +309,6 @@ impl Connection {
                 Poll::Pending if self.session.poll_shown(cx) => (Next::Read, 0),
                 Poll::Pending => return Poll::Pending,
             };
-            self.session.note_answered();
             // What was read ahead of the first write need not wait for the disk (P3).
             let settled = matches!(next, Next::Read)
                 && self.poll_flush(cx)?.is_ready()
@@ -560,7 +560,10 @@ impl Connection {
                     return Poll::Pending;
                 }
                 None if full => {}
-                None => return Poll::Ready(Ok(())),
+                None => {
+                    self.session.told = Some(Instant::now());
+                    return Poll::Ready(Ok(()));
+                }
             }
         }
     }

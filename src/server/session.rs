@@ -85,8 +85,8 @@ pub(super) struct Session {
     pending: Option<Box<Pending>>,
     /// How many requests the stretch at hand has, and how many bytes they take.
     room: (usize, usize),
-    /// Whether what it asked for last had a write in it.
-    wrote: bool,
+    /// When it was told of its last batch.
+    pub(super) told: Option<Instant>,
     /// Replies that were not written yet.
     pub(super) out: Output<Value>,
     pub(super) authenticated: bool,
@@ -110,7 +110,7 @@ impl Session {
             batch: Batch::default(),
             pending: None,
             room: (0, 0),
-            wrote: false,
+            told: None,
             out: Output::default(),
             authenticated: false,
             replies: Replies::On,
@@ -448,14 +448,9 @@ impl Session {
     /// What must go through the log, for which [`Self::settle`] is to be called then.
     pub(super) fn take_batch(&mut self) -> Batch {
         let mut batch = std::mem::take(&mut self.batch);
-        batch.follows_write = std::mem::replace(&mut self.wrote, true);
+        let came = self.lap_began;
+        batch.away = self.told.map(|told| came.saturating_duration_since(told));
         batch
-    }
-
-    /// Notes whether all that was asked for now is answered already, without the log.
-    pub(super) fn note_answered(&mut self) {
-        let only_reads = self.batch.is_empty() && !self.out.is_empty();
-        self.wrote &= !only_reads;
     }
 
     /// Counts what the last batch came to, and hands back its replies.

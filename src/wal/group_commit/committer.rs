@@ -161,7 +161,7 @@ mod tests {
                 operations: vec![0; len],
                 count: 1,
                 removes: Removes::No,
-                comes_back: true,
+                away: None,
                 ticket: (),
             })
             .collect();

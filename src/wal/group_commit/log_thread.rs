@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::MutexGuard;
 
 use super::committer::{Committer, Groups};
-use super::patience::Size;
+use super::patience::Back;
 use super::{Group, Lost, Shared, Submission, Waiting};
 use crate::wal::sabotage;
 use crate::wal::writer::AppendError;
@@ -39,25 +39,25 @@ pub(super) fn run<T>(
 ) -> Result<(), AppendError> {
     let _close = CloseOnExit(Arc::clone(shared));
     loop {
-        let (mut committer, batch) = match next_turn(shared)? {
-            Turn::Commit(committer, batch) => (committer, batch),
+        let (mut committer, batch, back) = match next_turn(shared)? {
+            Turn::Commit(committer, batch, back) => (committer, batch, back),
             Turn::Sync(mut committer, asked) => {
                 committer.sync()?;
                 for done in asked {
                     // Who asked may have gone.
                     let _ = done.send(());
                 }
-                (committer, Vec::new())
+                (committer, Vec::new(), Back::ALONE)
             }
             Turn::Close(committer) => return committer.close(),
         };
-        let (size, mut took) = (Size::of(&batch), Duration::ZERO);
+        let mut took = Duration::ZERO;
         for submissions in Groups::of(batch) {
             let begun = Instant::now();
             let committed = committer.commit(submissions);
             took += begun.elapsed();
             // Before any of them can be back.
-            shared.acknowledged(size, took);
+            shared.acknowledged(back, took);
             committed.for_each(&mut deliver);
             if sabotage::is("reply-before-sync") {
                 committer.sync()?;
@@ -72,7 +72,8 @@ pub(super) fn run<T>(
 
 /// What the log's thread does next.
 enum Turn<T> {
-    Commit(Box<Committer>, Vec<Submission<T>>),
+    /// With how many of them are likely to come back.
+    Commit(Box<Committer>, Vec<Submission<T>>, Back),
     /// Under `everysec`, or since these asked for it.
     Sync(Box<Committer>, Vec<mpsc::Sender<()>>),
     Close(Box<Committer>),
@@ -114,10 +115,10 @@ fn next_turn<T>(shared: &Shared<T>) -> Result<Turn<T>, AppendError> {
                 return Ok(Turn::Close(committer));
             }
             (waiting.complete, waiting.operations) = (false, 0);
-            waiting.patience.over(arrived);
+            let back = waiting.patience.likely_back(&waiting.submissions);
             let room = Vec::with_capacity(waiting.submissions.len());
             let batch = std::mem::replace(&mut waiting.submissions, room);
-            return Ok(Turn::Commit(committer, batch));
+            return Ok(Turn::Commit(committer, batch, back));
         }
         let gathers_until = gathers.then_some(waiting.begun + GATHERED);
         pause(shared, &mut waiting, gathers_until.or(due), &mut rested);

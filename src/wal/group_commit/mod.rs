@@ -24,7 +24,7 @@ use parking_lot::{Condvar, Mutex};
 use super::sabotage;
 use super::writer::{AppendError, LogWriter, Position};
 use committer::Committer;
-use patience::{Patience, Size};
+use patience::{Back, Patience};
 
 /// Operations to be made durable together, and what the submitter wants back.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ pub struct Submission<T> {
     /// Whether all of them only remove keys: then they may take of the room that is kept for the next
     /// snapshot.
     pub removes: Removes,
-    /// Whether whoever submits them is likely to submit more as soon as they are acknowledged.
-    pub comes_back: bool,
+    /// How long before it came whoever submits it had been told of the last one, if there was one.
+    pub away: Option<Duration>,
     /// Handed back with the outcome. The log does not look at it.
     pub ticket: T,
 }
@@ -112,7 +112,7 @@ impl<T> Shared<T> {
     }
 
     /// A group is about to be acknowledged, after a commit that took so long.
-    fn acknowledged(&self, group: Size, took: Duration) {
+    fn acknowledged(&self, group: Back, took: Duration) {
         let mut waiting = self.waiting.lock();
         let already = waiting.submissions.len();
         let now = Instant::now();
@@ -124,7 +124,7 @@ impl<T> Shared<T> {
         if sabotage::is("reply-before-sync") {
             let _ = committer.sync();
         }
-        self.acknowledged(Size::ONE, took);
+        self.acknowledged(Back::ALONE, took);
         let unsynced = committer.sync_due().is_some();
         let mut waiting = self.waiting.lock();
         match committer.failure() {
