@@ -9,6 +9,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+#[cfg(target_os = "linux")]
+use std::num::NonZeroU64;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -59,6 +61,9 @@ pub trait FsFile: fmt::Debug + Send {
     /// Makes the file's bytes and length durable (fdatasync). A failure is final: the kernel may
     /// have dropped the pages it could not write, so a second call that succeeds proves nothing.
     fn sync_data(&self) -> io::Result<()>;
+    /// Tells the system that the `len` bytes from `offset` on, or all of them if `len` is 0, need not stay in memory.
+    /// They may, and those that are not durable do; what is read is the same.
+    fn drop_cached(&self, offset: u64, len: u64);
 }
 
 /// A lock held for as long as the value lives.
@@ -342,4 +347,14 @@ impl FsFile for File {
     fn sync_data(&self) -> io::Result<()> {
         File::sync_data(self)
     }
+
+    #[cfg(target_os = "linux")]
+    fn drop_cached(&self, offset: u64, len: u64) {
+        use rustix::fs::{Advice, fadvise};
+        // Advice that is not taken does no harm.
+        let _ = fadvise(self, offset, NonZeroU64::new(len), Advice::DontNeed);
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn drop_cached(&self, _offset: u64, _len: u64) {}
 }

@@ -31,6 +31,7 @@ pub enum Call {
     Rename,
     Remove,
     SyncDir,
+    DropCached,
 }
 
 /// What becomes of a call.
@@ -150,6 +151,7 @@ struct State {
     plan: Option<Plan>,
     watch: Option<Watch>,
     calls: Vec<Call>,
+    dropped: Vec<(PathBuf, u64, u64)>,
     locked: BTreeSet<PathBuf>,
     sync_time: Duration,
 }
@@ -232,6 +234,11 @@ impl Disk {
             .iter()
             .filter(|made| **made == call)
             .count()
+    }
+
+    /// What need not stay in memory, as the disk was told so far: file, offset, and length.
+    pub fn dropped(&self) -> Vec<(PathBuf, u64, u64)> {
+        self.state().dropped.clone()
     }
 
     /// The disk as it is, with all that is synced and all that is not: what the process that is
@@ -496,5 +503,12 @@ impl FsFile for DiskFile {
         content.synced = Arc::clone(&content.now);
         content.unsynced.clear();
         Ok(())
+    }
+
+    fn drop_cached(&self, offset: u64, len: u64) {
+        let _ = self.disk.call(Call::DropCached, &self.path);
+        let mut state = self.disk.state();
+        assert!(state.files[&self.id].unsynced.is_empty());
+        state.dropped.push((self.path.clone(), offset, len));
     }
 }

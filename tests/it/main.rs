@@ -36,6 +36,7 @@ mod pipelines;
 mod protocol;
 mod reads;
 mod recovery;
+mod segments;
 mod shutdown;
 mod snapshot_histories;
 mod snapshots;

@@ -146,6 +146,8 @@ pub struct LogWriter {
     /// writer prepares nothing ahead.
     spare: Option<Spare>,
     prepare_ahead: bool,
+    /// The segment before, until the next one is prepared.
+    full: Option<Lsn>,
     retry_after: Duration,
     /// Frames that were written to this segment, and from which offset on.
     frames: u64,
@@ -209,6 +211,7 @@ impl LogWriter {
             clock: DebugClock(Arc::clone(&options.clock)),
             segment_since: Instant::now(),
             spare: None,
+            full: None,
             prepare_ahead: options.prepare_ahead,
             retry_after: options.retry_after,
             last_sync: Instant::now(),

@@ -139,6 +139,7 @@ impl LogWriter {
         self.synced = next.position;
         (self.frames, self.frames_from) = (0, next.position);
         self.segment_since = Instant::now();
+        self.full = Some(self.segment.header.base);
         self.segment = next;
         let base = self.segment.header.base.0;
         self.status.active.store(base, Ordering::Release);
@@ -161,7 +162,7 @@ impl LogWriter {
         }
         let within = self.segment_since.elapsed() / 2;
         let (maker, base, zeros) = (self.maker.clone(), self.next_lsn, self.zeros());
-        match Spare::begin(maker, base, zeros, within) {
+        match Spare::begin(maker, base, zeros, within, self.full.take()) {
             Ok(spare) => self.spare = Some(spare),
             Err(error) => tracing::debug!(%error, "no thread to prepare a segment with"),
         }
