@@ -448,8 +448,8 @@ impl Session {
     /// What must go through the log, for which [`Self::settle`] is to be called then.
     pub(super) fn take_batch(&mut self) -> Batch {
         let mut batch = std::mem::take(&mut self.batch);
-        let came = self.lap_began;
-        batch.away = self.told.map(|told| came.saturating_duration_since(told));
+        let read = self.lap_began;
+        batch.away = self.told.map(|told| read.saturating_duration_since(told));
         batch
     }
 

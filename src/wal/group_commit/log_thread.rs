@@ -39,20 +39,21 @@ pub(super) fn run<T>(
 ) -> Result<(), AppendError> {
     let _close = CloseOnExit(Arc::clone(shared));
     loop {
-        let (mut committer, batch, back) = match next_turn(shared)? {
-            Turn::Commit(committer, batch, back) => (committer, batch, back),
+        let (mut committer, batch, soon) = match next_turn(shared)? {
+            Turn::Commit(committer, batch, soon) => (committer, batch, soon),
             Turn::Sync(mut committer, asked) => {
                 committer.sync()?;
                 for done in asked {
                     // Who asked may have gone.
                     let _ = done.send(());
                 }
-                (committer, Vec::new(), Back::ALONE)
+                (committer, Vec::new(), Duration::ZERO)
             }
             Turn::Close(committer) => return committer.close(),
         };
         let mut took = Duration::ZERO;
         for submissions in Groups::of(batch) {
+            let back = Back::of(&submissions, soon);
             let begun = Instant::now();
             let committed = committer.commit(submissions);
             took += begun.elapsed();
@@ -72,8 +73,8 @@ pub(super) fn run<T>(
 
 /// What the log's thread does next.
 enum Turn<T> {
-    /// With how many of them are likely to come back.
-    Commit(Box<Committer>, Vec<Submission<T>>, Back),
+    /// And within what time whoever submitted one is back soon.
+    Commit(Box<Committer>, Vec<Submission<T>>, Duration),
     /// Under `everysec`, or since these asked for it.
     Sync(Box<Committer>, Vec<mpsc::Sender<()>>),
     Close(Box<Committer>),
@@ -115,10 +116,10 @@ fn next_turn<T>(shared: &Shared<T>) -> Result<Turn<T>, AppendError> {
                 return Ok(Turn::Close(committer));
             }
             (waiting.complete, waiting.operations) = (false, 0);
-            let back = waiting.patience.likely_back(&waiting.submissions);
+            let soon = waiting.patience.soon();
             let room = Vec::with_capacity(waiting.submissions.len());
             let batch = std::mem::replace(&mut waiting.submissions, room);
-            return Ok(Turn::Commit(committer, batch, back));
+            return Ok(Turn::Commit(committer, batch, soon));
         }
         let gathers_until = gathers.then_some(waiting.begun + GATHERED);
         pause(shared, &mut waiting, gathers_until.or(due), &mut rested);

@@ -3,12 +3,12 @@
 //! Clients that wait for their writes come in step: those of one group are answered at the same
 //! moment, and write again within the next moments, all of them. A sync that begins before they are
 //! back makes them wait for it and for the next one. So where a sync takes long enough, to wait for
-//! them is worth it; and where they do not come back so soon, because they read first, or are gone, it is
+//! them is worth it; and where they do not come back so soon, because they read first, it is
 //! a loss: the disk rests while they work, and they while it does.
 //!
 //! Which of the two it is shows how soon each of them came back the last time ([`Submission::away`]): a group waits
-//! where three quarters of the last one had come back within the time for which it would, and no longer than until so many
-//! are back.
+//! where three quarters of the last one had come back within half of a sync's time, and no longer than until as many
+//! as those are there again.
 //!
 //! It waits for half of the last sync's time. By then the last of many are perhaps still being answered, so
 //! where syncs are slow it looks again, each 16th of that time, and goes on as long as they come so fast that
@@ -39,14 +39,26 @@ const MOST: Duration = Duration::from_millis(5);
 /// A group of so many says nothing of how many come next.
 const FEW: usize = 2;
 
-/// How many of a group are likely to come back soon.
+/// Who of a group is likely to come back soon.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Back {
+    /// How many it has.
     all: usize,
+    /// How many of these came back soon the last time.
     soon: usize,
 }
 
 impl Back {
+    /// Those of a group that is about to be committed, where `soon` is as late as that may be.
+    pub(super) fn of<T>(group: &[Submission<T>], soon: Duration) -> Self {
+        let is_soon =
+            |submission: &&Submission<T>| submission.away.is_some_and(|away| away <= soon);
+        Self {
+            all: group.len(),
+            soon: group.iter().filter(is_soon).count(),
+        }
+    }
+
     /// That of a group of one, which nobody waits for.
     pub(super) const ALONE: Self = Self { all: 1, soon: 0 };
 }
@@ -77,15 +89,9 @@ impl Patience {
         }
     }
 
-    /// How many of a group that is about to be committed will be back soon, if they take as long as the last time.
-    pub(super) fn likely_back<T>(&self, group: &[Submission<T>]) -> Back {
-        let longest = (self.took / PART).min(MOST);
-        let soon =
-            |submission: &&Submission<T>| submission.away.is_some_and(|away| away <= longest);
-        Back {
-            all: group.len(),
-            soon: group.iter().filter(soon).count(),
-        }
+    /// For how long a group waits, and within what time whoever is back is back soon.
+    pub(super) fn soon(&self) -> Duration {
+        (self.took / PART).min(MOST)
     }
 
     /// A group was committed by `now`, which took so long, and is now acknowledged; so many wait already.
@@ -99,7 +105,7 @@ impl Patience {
         self.acknowledged = group;
         self.waiting = waiting;
         self.took = took;
-        self.until = now + (took / PART).min(MOST);
+        self.until = now + self.soon();
         self.at_most = now + took.min(MOST);
         self.looked = None;
     }
@@ -109,7 +115,7 @@ impl Patience {
         self.acknowledged.all > FEW
     }
 
-    /// With how many submissions a group is as large as it will get.
+    /// With how many submissions a group waits for no others.
     pub(super) fn expected(&self) -> usize {
         self.acknowledged.soon + self.waiting
     }
@@ -128,7 +134,8 @@ impl Patience {
         Some(self.until)
     }
 
-    /// Until when to wait beyond what was meant at first, if those who are missing come fast.
+    /// Until when to wait beyond what was meant at first: a step longer, and more of them while those who are
+    /// missing come fast.
     fn longer(&mut self, now: Instant, gathered: usize, missing: usize) -> Option<Instant> {
         let step = self.took / STEP;
         if step < LEAST_STEP || now >= self.at_most {
@@ -199,7 +206,7 @@ mod tests {
         let group = [None, millis(0), millis(4), millis(5), millis(6)].map(of);
         for (took, soon) in [(0, 1), (8, 2), (9, 2), (10, 3), (100, 3)] {
             let (patience, _) = after(50, 0, Duration::from_millis(took));
-            let back = patience.likely_back(&group);
+            let back = Back::of(&group, patience.soon());
             assert_eq!((back.all, back.soon), (5, soon), "{took} ms");
         }
     }
