@@ -16,7 +16,7 @@ pub struct Batch {
     /// Nothing before there is a step, or room for one. It goes to the log, from there to the applier, and
     /// back.
     pub(super) contents: Option<Box<Contents>>,
-    /// How long its client had been told of its last batch when it came to be read, if it had one.
+    /// How long before it was read its client had been told of its last batch, if it had one.
     pub away: Option<Duration>,
 }
 

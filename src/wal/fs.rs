@@ -61,9 +61,9 @@ pub trait FsFile: fmt::Debug + Send {
     /// Makes the file's bytes and length durable (fdatasync). A failure is final: the kernel may
     /// have dropped the pages it could not write, so a second call that succeeds proves nothing.
     fn sync_data(&self) -> io::Result<()>;
-    /// Tells the system that the `len` bytes from `offset` on, or all of them if `len` is 0, need not stay in memory.
-    /// They may, and those that are not durable do; what is read is the same.
-    fn drop_cached(&self, offset: u64, len: u64);
+    /// Tells the system that the `len` bytes from `offset` on need not stay in memory. They may, as they do where
+    /// nobody tells it; what is read is the same.
+    fn drop_cached(&self, _offset: u64, _len: u64) {}
 }
 
 /// A lock held for as long as the value lives.
@@ -354,7 +354,4 @@ impl FsFile for File {
         // Advice that is not taken does no harm.
         let _ = fadvise(self, offset, NonZeroU64::new(len), Advice::DontNeed);
     }
-
-    #[cfg(not(target_os = "linux"))]
-    fn drop_cached(&self, _offset: u64, _len: u64) {}
 }

@@ -67,6 +67,16 @@ pub enum Fate {
     OnlyFirst,
 }
 
+/// A part of a file that need not stay in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    pub path: PathBuf,
+    pub offset: u64,
+    pub len: u64,
+    /// All files there were when the disk was told so, by name.
+    pub files: Vec<PathBuf>,
+}
+
 /// A change of a file that is not synced.
 #[derive(Debug, Clone)]
 enum Change {
@@ -151,7 +161,7 @@ struct State {
     plan: Option<Plan>,
     watch: Option<Watch>,
     calls: Vec<Call>,
-    dropped: Vec<(PathBuf, u64, u64)>,
+    dropped: Vec<Dropped>,
     locked: BTreeSet<PathBuf>,
     sync_time: Duration,
 }
@@ -236,8 +246,13 @@ impl Disk {
             .count()
     }
 
-    /// What need not stay in memory, as the disk was told so far: file, offset, and length.
-    pub fn dropped(&self) -> Vec<(PathBuf, u64, u64)> {
+    /// All calls there have been, in order.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state().calls.clone()
+    }
+
+    /// What need not stay in memory, as the disk was told so far.
+    pub fn dropped(&self) -> Vec<Dropped> {
         self.state().dropped.clone()
     }
 
@@ -509,6 +524,12 @@ impl FsFile for DiskFile {
         let _ = self.disk.call(Call::DropCached, &self.path);
         let mut state = self.disk.state();
         assert!(state.files[&self.id].unsynced.is_empty());
-        state.dropped.push((self.path.clone(), offset, len));
+        let files = state.names.keys().map(|path| path.to_path_buf()).collect();
+        state.dropped.push(Dropped {
+            path: self.path.clone(),
+            offset,
+            len,
+            files,
+        });
     }
 }

@@ -52,13 +52,13 @@ pub(super) fn run<T>(
             Turn::Close(committer) => return committer.close(),
         };
         let mut took = Duration::ZERO;
+        let mut back = Some(Back::of(&batch, soon));
         for submissions in Groups::of(batch) {
-            let back = Back::of(&submissions, soon);
             let begun = Instant::now();
             let committed = committer.commit(submissions);
             took += begun.elapsed();
             // Before any of them can be back.
-            shared.acknowledged(back, took);
+            shared.acknowledged(back.take(), took);
             committed.for_each(&mut deliver);
             if sabotage::is("reply-before-sync") {
                 committer.sync()?;
@@ -73,7 +73,7 @@ pub(super) fn run<T>(
 
 /// What the log's thread does next.
 enum Turn<T> {
-    /// And within what time whoever submitted one is back soon.
+    /// What to commit, and within what time whoever submitted some of it is back soon.
     Commit(Box<Committer>, Vec<Submission<T>>, Duration),
     /// Under `everysec`, or since these asked for it.
     Sync(Box<Committer>, Vec<mpsc::Sender<()>>),

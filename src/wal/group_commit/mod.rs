@@ -111,12 +111,15 @@ impl<T> Shared<T> {
         self.arrived.notify_one();
     }
 
-    /// A group is about to be acknowledged, after a commit that took so long.
-    fn acknowledged(&self, group: Back, took: Duration) {
+    /// A group, or a further part of it, is about to be acknowledged, after a commit that took so long.
+    fn acknowledged(&self, group: Option<Back>, took: Duration) {
         let mut waiting = self.waiting.lock();
         let already = waiting.submissions.len();
         let now = Instant::now();
-        waiting.patience.acknowledged(now, group, already, took);
+        match group {
+            Some(group) => waiting.patience.acknowledged(now, group, already, took),
+            None => waiting.patience.acknowledged_part(now, took),
+        }
     }
 
     /// A submitter gives the writer back, after a commit that took so long.
@@ -124,7 +127,7 @@ impl<T> Shared<T> {
         if sabotage::is("reply-before-sync") {
             let _ = committer.sync();
         }
-        self.acknowledged(Back::ALONE, took);
+        self.acknowledged(Some(Back::ALONE), took);
         let unsynced = committer.sync_due().is_some();
         let mut waiting = self.waiting.lock();
         match committer.failure() {

@@ -7,8 +7,8 @@
 //! a loss: the disk rests while they work, and they while it does.
 //!
 //! Which of the two it is shows how soon each of them came back the last time ([`Submission::away`]): a group waits
-//! where three quarters of the last one had come back within half of a sync's time, and no longer than until as many
-//! as those are there again.
+//! where three quarters of the last one had come back within half of a sync's time, or 5 ms if that is longer, and no
+//! longer than until as many as those are there again.
 //!
 //! It waits for half of the last sync's time. By then the last of many are perhaps still being answered, so
 //! where syncs are slow it looks again, each 16th of that time, and goes on as long as they come so fast that
@@ -104,6 +104,11 @@ impl Patience {
     ) {
         self.acknowledged = group;
         self.waiting = waiting;
+        self.acknowledged_part(now, took);
+    }
+
+    /// The same of a further part of that group. Who of the first is back by now is expected already.
+    pub(super) fn acknowledged_part(&mut self, now: Instant, took: Duration) {
         self.took = took;
         self.until = now + self.soon();
         self.at_most = now + took.min(MOST);
@@ -179,6 +184,15 @@ mod tests {
         assert_eq!(shorter.wait(now, 1), None);
         let (mut few, now) = after(FEW, 0, LONG);
         assert_eq!(few.wait(now, 1), None);
+    }
+
+    #[test]
+    fn who_is_back_when_the_rest_of_a_group_is_acknowledged_is_not_waited_for_twice() {
+        let (mut patience, now) = after(50, 3, LONG);
+        patience.acknowledged_part(now + LONG, LONG);
+        assert!(patience.expects_many());
+        assert_eq!(patience.wait(now + LONG, 52), Some(now + LONG + MOST));
+        assert_eq!(patience.wait(now + LONG, 53), None);
     }
 
     #[test]

@@ -146,7 +146,7 @@ pub struct LogWriter {
     /// writer prepares nothing ahead.
     spare: Option<Spare>,
     prepare_ahead: bool,
-    /// The segment before, until the next one is prepared.
+    /// The segment before, until the preparation of the next one begins, which has the system let go of it.
     full: Option<Lsn>,
     retry_after: Duration,
     /// Frames that were written to this segment, and from which offset on.

@@ -139,7 +139,9 @@ impl LogWriter {
         self.synced = next.position;
         (self.frames, self.frames_from) = (0, next.position);
         self.segment_since = Instant::now();
-        self.full = Some(self.segment.header.base);
+        let full = self.segment.header.base;
+        // One that was closed with nothing in it gives its name to the next one.
+        self.full = (full != next.header.base).then_some(full);
         self.segment = next;
         let base = self.segment.header.base.0;
         self.status.active.store(base, Ordering::Release);

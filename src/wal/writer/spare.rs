@@ -6,9 +6,10 @@
 //! full and means to be done when that is three quarters full. Where this takes less time than it thought, it no
 //! longer rests.
 //!
-//! First it has the system let go of the memory that holds the segment before, which nothing reads but a start: that
-//! memory is what the new one's zeros go to. Otherwise they go to memory that was not used for long, or never: a
-//! virtual machine's host may have to find it first, which takes many times as long as to write there.
+//! First it has the system let go of the memory that holds the segment before, which hardly anything reads but a
+//! start and a backup: that memory is what the next zeros, or frames, go to. Otherwise they go to memory that was not
+//! used for long, or never: a virtual machine's host may have to find it first, which takes many times as long as to
+//! write there.
 
 use std::io;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ const RESTS: u32 = 3;
 const WORKS_AT_MOST: Duration = Duration::from_millis(5);
 
 /// Bytes that it lets go of at a time: that takes the system 0.15 ms.
-const LETS_GO: u64 = 4 << 20;
+const PIECE: u64 = 4 << 20;
 
 /// A segment's file that is being made, or is ready.
 #[derive(Debug)]
@@ -49,7 +50,7 @@ impl Spare {
     ) -> io::Result<Self> {
         let urgent = Arc::new(AtomicBool::new(false));
         let hurries = Arc::clone(&urgent);
-        let lets_go = Arc::clone(&urgent);
+        let hurried = Arc::clone(&urgent);
         let (begun, capacity) = (Instant::now(), maker.capacity);
         let pause = move |worked, done: u64| {
             let due = within.mul_f64(done as f64 / capacity as f64);
@@ -60,7 +61,7 @@ impl Spare {
         let thread = thread::Builder::new().name("postres-spare".to_owned());
         let thread = thread.spawn(move || {
             if let Some(full) = full {
-                let_go(&maker, full, &lets_go);
+                let_go(&maker, full, &hurried);
             }
             maker.prepare(base, zeros, pause)
         })?;
@@ -92,12 +93,13 @@ fn let_go(maker: &SegmentMaker, segment: Lsn, urgent: &AtomicBool) {
     let Ok(file) = maker.fs.open(&maker.name.segment(segment)) else {
         return;
     };
-    let len = file.len().unwrap_or(0);
+    // One that a large frame has made longer holds more than the next one needs.
+    let len = file.len().unwrap_or(0).min(maker.capacity);
     let mut done = 0;
     while done < len {
         let begun = Instant::now();
-        file.drop_cached(done, LETS_GO);
-        done += LETS_GO;
+        file.drop_cached(done, PIECE);
+        done += PIECE;
         if !urgent.load(Ordering::Acquire) {
             thread::park_timeout(rest(begun.elapsed(), Duration::MAX));
         }
