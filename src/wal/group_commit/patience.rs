@@ -7,8 +7,8 @@
 //! a loss: the disk rests while they work, and they while it does.
 //!
 //! Which of the two it is shows how soon each of them came back the last time ([`Submission::away`]): a group waits
-//! where three quarters of the last one had come back within half of a sync's time, or 5 ms if that is longer, and no
-//! longer than until as many as those are there again.
+//! where three quarters of the last one had come back within half of a sync's time, and within 5 ms, and no longer than
+//! until as many as those are there again.
 //!
 //! It waits for half of the last sync's time. By then the last of many are perhaps still being answered, so
 //! where syncs are slow it looks again, each 16th of that time, and goes on as long as they come so fast that
