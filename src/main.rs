@@ -130,12 +130,7 @@ fn start_logging(config: &Config) {
 }
 
 fn run(config: &Config) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.threads())
-        .thread_name("postres-worker")
-        .enable_all()
-        .build()
-        .context("cannot start the threads")?;
+    let runtime = server::runtime(config.threads()).context("cannot start the threads")?;
     let served = runtime.block_on(serve(config));
     // What a stop left behind has had its time; the log is closed, or was never open.
     runtime.shutdown_background();

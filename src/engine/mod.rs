@@ -37,6 +37,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
+use tokio::task::JoinError;
 
 use crate::command::{ReadFn, Reply, Sees, View, Watches};
 use crate::store::InMemStore;
@@ -61,6 +62,10 @@ const MAX_WAITING_BYTES: usize = 64 << 20;
 
 /// Groups that may wait for the applier before the log thread waits for it.
 const GROUPS_IN_FLIGHT: usize = 4;
+
+/// Reads that may be under way at once of those that take long; one more waits. Each takes a thread, and the
+/// memory of a reply that may be large.
+const LONG_READS: usize = 4;
 
 /// Told to everyone who still waits when the engine is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -140,6 +145,8 @@ pub struct Engine {
     state: Arc<State>,
     /// Nothing while the log is being read.
     writes: OnceLock<Writes>,
+    /// How many more reads may be under way that take long.
+    long_reads: Arc<Semaphore>,
     loading: Loading,
 }
 
@@ -176,6 +183,7 @@ impl Engine {
         let engine = Self {
             state: Arc::new(State::new(store, clock)),
             writes: OnceLock::from(Writes::Unlogged),
+            long_reads: Arc::new(Semaphore::new(LONG_READS)),
             loading: Loading::default(),
         };
         (engine, Running::default())
@@ -188,6 +196,7 @@ impl Engine {
         Self {
             state: Arc::new(State::new(store, clock)),
             writes: OnceLock::new(),
+            long_reads: Arc::new(Semaphore::new(LONG_READS)),
             loading: Loading::default(),
         }
     }
@@ -291,8 +300,26 @@ impl Engine {
         match sees {
             Sees::Key => self.state.view_key(|view| run(view, args)),
             Sees::Keys => self.state.view_whole(|view| run(view, args)),
-            Sees::Any => run(&self.state.view(), args),
-            Sees::AnyForLong => aside(|| run(&self.state.view(), args)),
+            Sees::Any | Sees::AnyForLong => run(&self.state.view(), args),
+        }
+    }
+
+    /// The same for a read that may take long and sees any key as it is then. Of the `words` of its request the
+    /// first is the name. Another thread carries it out, when one of the few that do such reads is free. Nothing
+    /// if the runtime ends first.
+    pub async fn read_long(&self, run: ReadFn, words: Arc<[Vec<u8>]>) -> Option<Reply> {
+        let permit = Arc::clone(&self.long_reads).acquire_owned().await.ok()?;
+        let state = Arc::clone(&self.state);
+        let reading = tokio::task::spawn_blocking(move || {
+            // Also if nobody waits for it any more.
+            let _permit = permit;
+            let args: Vec<&[u8]> = words.iter().skip(1).map(Vec::as_slice).collect();
+            run(&state.view(), &args)
+        });
+        match reading.await.map_err(JoinError::try_into_panic) {
+            Ok(reply) => Some(reply),
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(_)) => None,
         }
     }
 
@@ -452,14 +479,4 @@ impl Engine {
 /// How much room a batch takes. One larger than the whole account waits until it is alone.
 fn permits_of(batch: &Batch) -> u32 {
     u32::try_from(batch.cost().min(MAX_WAITING_BYTES)).unwrap_or(u32::MAX)
-}
-
-/// Does what takes long on this thread, whose other tasks go on elsewhere meanwhile, where the
-/// runtime can do that.
-fn aside<R>(work: impl FnOnce() -> R) -> R {
-    let runtime = Handle::try_current();
-    match runtime.map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        _ => work(),
-    }
 }

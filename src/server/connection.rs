@@ -28,10 +28,12 @@ use super::aside::{self, Aside};
 use super::clients::{self, Connected};
 use super::commands::Answers;
 use super::ending::{Ending, killed, linger, waiting_bytes};
+use super::long_read::LongRead;
 use super::round::Round;
-use super::session::{End, Session, Taken, Wait};
+use super::session::{End, Session, Taken};
 use super::stretch::{Found, Stretch, Then};
-use crate::command::{Reply, error};
+use super::wait::Wait;
+use crate::command::Reply;
 use crate::engine::{self, UnderWay};
 use crate::metrics::Counter;
 use crate::protocol::{self, ErrorReply};
@@ -86,13 +88,15 @@ enum Next {
     Pause,
     /// The same, but waits before it answers.
     Wait(Wait),
+    /// The same, but has another thread carry out a read before.
+    Long(LongRead),
     /// Ends.
     End(End),
 }
 
 pub(super) struct Connection {
-    stream: TcpStream,
-    session: Session,
+    pub(super) stream: TcpStream,
+    pub(super) session: Session,
     /// What was read and not carried out.
     rest: BytesMut,
     /// A read that has come and is carried out in the next turn. Nothing more is read meanwhile, and there is
@@ -101,7 +105,7 @@ pub(super) struct Connection {
     /// A batch that was handed over, until its replies are written. Nothing is read meanwhile.
     batch: Option<Submitted>,
     /// Its place among the clients, which others can end.
-    connected: Connected,
+    pub(super) connected: Connected,
 }
 
 impl Connection {
@@ -232,52 +236,15 @@ impl Connection {
                     self.flush().await?;
                     self.interpret_rest()
                 }
+                Next::Long(long) => {
+                    if !self.session.answer_long(long).await {
+                        return Ok(Some(End::Drop));
+                    }
+                    self.flush().await?;
+                    self.interpret_rest()
+                }
                 Next::End(end) => return Ok(Some(end)),
             }
-        }
-    }
-
-    /// Waits as long as it takes, or until the server stops, and answers. Says whether the client is
-    /// still there.
-    async fn wait(&mut self, wait: Wait) -> bool {
-        let client = Arc::clone(&self.connected.client);
-        client.waiting.begin();
-        let mut reply = None;
-        // One that waits for work to be done may have half-closed, as `nc` does, and listens still.
-        let may_leave = wait.can_be_ended;
-        let gone = self
-            .is_gone_before(may_leave, async {
-                tokio::select! {
-                    made = wait.reply => reply = Some(made),
-                    () = client.waiting.ended.notified(), if wait.can_be_ended => {}
-                }
-            })
-            .await;
-        let unblocked = client.waiting.end();
-        let reply = match reply {
-            Some(reply) if !unblocked => reply,
-            None if !unblocked => wait.at_stop,
-            _ => Reply::Error(error("UNBLOCKED client unblocked via CLIENT UNBLOCK")),
-        };
-        self.session.answer(reply, wait.dialect);
-        !gone
-    }
-
-    /// Whether the client is ended, or leaves, before something has happened. When the server
-    /// stops, nothing more is waited for.
-    async fn is_gone_before(&self, may_leave: bool, happened: impl Future<Output = ()>) -> bool {
-        let client = &self.connected.client;
-        let left = async {
-            // What it has sent meanwhile says that it is there, and is read later.
-            let mut byte = [0];
-            if !matches!(self.stream.peek(&mut byte).await, Ok(0) | Err(_)) {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::select! {
-            () = happened => false,
-            () = client.kill.cancelled() => !self.session.shared.stop.has_begun(),
-            () = left, if may_leave => true,
         }
     }
 
@@ -500,6 +467,7 @@ impl Connection {
             Taken::NotYet => (0, Some(Next::GoOn)),
             Taken::Paused => (0, Some(Next::Pause)),
             Taken::Wait(wait) => (len, Some(Next::Wait(wait))),
+            Taken::Long(long) => (len, Some(Next::Long(long))),
             Taken::End(end) => (len, Some(Next::End(end))),
         }
     }

@@ -6,14 +6,17 @@ mod clients;
 mod commands;
 mod connection;
 mod ending;
+mod long_read;
 mod reads;
 mod round;
+mod runtime;
 mod session;
 mod settings;
 mod shutdown;
 mod stop;
 mod stretch;
 mod transaction;
+mod wait;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +28,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use runtime::runtime;
 pub use settings::{DebugCommand, Settings, StartedWith};
 pub use shutdown::{StopSignal, stop_signals};
 

@@ -2,17 +2,18 @@
 //!
 //! It knows no socket. The connection hands it requests, submits its batch and writes its output.
 
-use std::fmt;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use super::Shared;
 use super::clients::Client;
-use super::commands::{Answer, Answers, Feed, Later, Pending};
+use super::commands::{Answer, Answers, Feed, Pending};
+use super::long_read::LongRead;
 use super::stretch::{Found, Stretch};
 use super::transaction::{Queue, Queued};
-use crate::command::{self, ClientCommand, Command, Reply, ServerCommand, Spec, Watch};
+use super::wait::Wait;
+use crate::command::{self, ClientCommand, Command, Reply, Sees, ServerCommand, Spec, Watch};
 use crate::engine::{Applied, Batch, Stopped};
 use crate::protocol::{self, Decoder, Dialect, ErrorReply, Output};
 use crate::store::Value;
@@ -28,6 +29,8 @@ pub(super) enum Taken {
     Paused,
     /// It is taken, and nothing more is to be until its reply is there.
     Wait(Wait),
+    /// The same, and it is for another thread to carry out.
+    Long(LongRead),
     /// It is the last.
     End(End),
 }
@@ -37,22 +40,6 @@ fn works_while_loading(spec: &Spec) -> bool {
     // WATCH must know whether its key is there.
     let watch = matches!(spec.run, command::Run::Server(ServerCommand::Watch));
     spec.flags.has(command::Flags::LOADING) && !watch
-}
-
-/// What a client waits for before it is answered.
-pub(super) struct Wait {
-    pub(super) dialect: Dialect,
-    pub(super) reply: Later,
-    /// What it is answered if the server stops first.
-    pub(super) at_stop: Reply,
-    /// Whether CLIENT UNBLOCK ends it.
-    pub(super) can_be_ended: bool,
-}
-
-impl fmt::Debug for Wait {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wait").finish_non_exhaustive()
-    }
 }
 
 /// How a connection ends.
@@ -261,6 +248,19 @@ impl Session {
                 self.batch.write(&operation);
                 self.pending().push(spec, request, dialect);
                 Taken::Done
+            }
+            // What applies the batch runs on a thread that serves others, too.
+            Command::Read {
+                sees: Sees::AnyForLong,
+                ..
+            } if !self.batch.is_empty() => Taken::NotYet,
+            Command::Read {
+                run,
+                sees: Sees::AnyForLong,
+                ..
+            } => {
+                let dialect = self.heard(dialect);
+                Taken::Long(LongRead::new(spec, run, request, dialect))
             }
             Command::Read { run, args, sees } if !self.batch.is_empty() => {
                 let dialect = self.heard(dialect);

@@ -161,7 +161,9 @@ fn crash_again_and_again(rounds: u64, args: &[&str], still: usize) -> Compaction
 
 fn start(dir: &Path, round: u64, args: &[&str]) -> Server {
     let shards = if round.is_multiple_of(2) { "1" } else { "8" };
-    Server::start(dir, &[&["-shards", shards], args].concat())
+    let threads = if round % 4 < 2 { "1" } else { "2" };
+    let own = ["-shards", shards, "-threads", threads];
+    Server::start(dir, &[&own, args].concat())
 }
 
 /// What one writer did in one round.

@@ -49,7 +49,8 @@ fn crash_again_and_again(rounds: usize, writers: usize, flush: bool) {
     let (mut acknowledged, mut in_flight, mut transactions) = (0, 0, 0);
     for round in 0..rounds {
         let shards = if round % 2 == 0 { "1" } else { "8" };
-        let server = Server::start(dir.path(), &["-shards", shards]);
+        let threads = if round % 4 < 2 { "1" } else { "2" };
+        let server = Server::start(dir.path(), &["-shards", shards, "-threads", threads]);
         let until_kill = Duration::from_millis(400 + system_clock()().0 % 500);
         let histories = write_until_killed(server, &states, flush, until_kill);
 

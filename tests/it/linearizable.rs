@@ -68,8 +68,9 @@ impl System for Process {
     }
 
     fn start_again(&self) {
-        let shards = ["1", "8"][self.starts.fetch_add(1, Ordering::Relaxed) as usize % 2];
-        let server = Server::start(self.dir.path(), &["-shards", shards]);
+        let starts = self.starts.fetch_add(1, Ordering::Relaxed) as usize;
+        let (shards, threads) = (["1", "8"][starts % 2], ["1", "2"][starts / 2 % 2]);
+        let server = Server::start(self.dir.path(), &["-shards", shards, "-threads", threads]);
         *self.server.lock().unwrap() = Some(server);
     }
 }

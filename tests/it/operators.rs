@@ -202,6 +202,32 @@ fn shutdown_stops_the_server_in_an_orderly_way() {
 }
 
 #[test]
+fn a_read_that_takes_long_is_counted_once_and_noted_with_its_time() {
+    const LEN: usize = 5000;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &["-fsync", "never"]);
+    let mut client = server.connect();
+    for key in ["a", "b"] {
+        assert_eq!(
+            client.request(&format!("SET {key} {}", key.repeat(LEN))),
+            "+OK"
+        );
+    }
+    let set = client.request("CONFIG SET slowlog-log-slower-than 1");
+    assert_eq!(set, "+OK");
+    let begun = Instant::now();
+    assert_eq!(client.request("LCS a b LEN"), "+OK 0");
+    let took = begun.elapsed().as_micros();
+    let noted = lines(&mut client, "SLOWLOG GET 1");
+    assert_eq!(noted[3..7], ["LCS", "a", "b", "LEN"]);
+    let noted: u128 = noted[2].parse().unwrap();
+    assert!((took / 2..=took).contains(&noted), "{noted} us of {took}");
+    let calls = lines(&mut client, "INFO commandstats").join("\n");
+    assert!(calls.contains("cmdstat_lcs:calls=1,"), "{calls}");
+    server.stop();
+}
+
+#[test]
 fn commands_are_counted_and_slow_ones_noted() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &["-enable-debug-command", "local"]);

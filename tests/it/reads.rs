@@ -29,8 +29,13 @@ fn gets_beside_sets_answer_at_once_though_each_sync_takes_200_ms() {
 
 #[test]
 fn gets_beside_a_lone_writer_answer_at_once_even_on_one_thread() {
-    // A lone SET finds the log idle and waits for the disk on the thread that serves connections.
     gets_beside_sets(1, 1);
+}
+
+#[test]
+fn gets_beside_a_lone_writer_answer_at_once_where_it_waits_on_one_of_two_threads() {
+    // It finds the log idle, and waits for the disk on a thread that serves connections.
+    gets_beside_sets(1, 2);
 }
 
 fn gets_beside_sets(writers: usize, threads: usize) {

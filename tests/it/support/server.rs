@@ -35,11 +35,7 @@ impl Server {
         let (addr_tx, addr_rx) = std::sync::mpsc::channel();
         let (token, shared) = (stop.clone(), Arc::clone(&store));
         let ended = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(threads)
-                .enable_all()
-                .build()
-                .unwrap();
+            let runtime = server::runtime(threads).unwrap();
             runtime.block_on(async {
                 let (engine, running, _) = Engine::recover(
                     shared,
