@@ -9,8 +9,8 @@
 //! That makes fewer and larger groups, and keeps the log's thread from waking in the midst of the
 //! workers' work: on two cores it takes one of them from a worker or from whoever sends.
 //!
-//! It also shows whether there is anything else to do. Where there is not, the next batches may be
-//! committed by the task that submits them, on its own thread ([`Quiet`]).
+//! It also shows whether there is anything else to do. Where there is not, and several threads serve clients, the
+//! next batches may be committed by the task that submits them, on its own thread ([`Quiet`]).
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -72,9 +72,9 @@ pub(super) async fn complete_groups(
         let began = Instant::now();
         let mut known = 0;
         loop {
-            // What yields runs again when the runtime has looked at the network: behind what was
-            // ready before, ahead of what that look has brought. So it yields twice at the least, where
-            // there is time.
+            // What yields runs again when the runtime has looked at the network: behind what was ready
+            // before, and of what that look has brought ahead where several threads serve clients, behind
+            // where it is one. So it yields twice at the least, where there is time.
             tokio::task::yield_now().await;
             let Some(submitter) = submitter.upgrade() else {
                 return;

@@ -2,14 +2,15 @@
 //!
 //! A connection hands over a [`Batch`]: what stood in its pipeline from the first write on. The
 //! log makes the batch's operations durable together with those of others; the applier, one task,
-//! then carries out every step of every batch in log order and sends the replies. A batch that
-//! finds the log idle is committed and applied by its own task instead, one such at a time.
+//! then carries out every step of every batch in log order and sends the replies. Where several threads
+//! serve clients, a batch that finds the log idle is committed and applied by its own task instead, one such
+//! at a time.
 //!
 //! - P1, P2: a batch reaches the applier only after the fdatasync that covers it, and nothing else
 //!   changes the store. So neither a reply nor a read shows what a crash could take back.
 //! - P3: [`Engine::read`] looks at the store and waits for nothing. One that must see several keys as
 //!   they were together, or meets an operation that is half applied, waits until that is applied,
-//!   never for a disk.
+//!   never for a disk. [`Engine::read_long`] also waits for a thread.
 //! - P4: a batch that the log rejected is answered with errors and never applied.
 //! - P8: what waits for the log is bounded in bytes; beyond that submitting waits.
 //!
@@ -33,7 +34,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
@@ -63,9 +64,15 @@ const MAX_WAITING_BYTES: usize = 64 << 20;
 /// Groups that may wait for the applier before the log thread waits for it.
 const GROUPS_IN_FLIGHT: usize = 4;
 
-/// Reads that may be under way at once of those that take long; one more waits. Each takes a thread, and the
-/// memory of a reply that may be large.
+/// Reads that may be under way at once of those that take long, at most; one more waits.
 const LONG_READS: usize = 4;
+
+/// How many may be on this machine: one core is left to whoever serves clients, who may meet a lock of the store
+/// that such a read has.
+fn long_reads() -> Arc<Semaphore> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    Arc::new(Semaphore::new((cores - 1).clamp(1, LONG_READS)))
+}
 
 /// Told to everyone who still waits when the engine is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -183,7 +190,7 @@ impl Engine {
         let engine = Self {
             state: Arc::new(State::new(store, clock)),
             writes: OnceLock::from(Writes::Unlogged),
-            long_reads: Arc::new(Semaphore::new(LONG_READS)),
+            long_reads: long_reads(),
             loading: Loading::default(),
         };
         (engine, Running::default())
@@ -196,7 +203,7 @@ impl Engine {
         Self {
             state: Arc::new(State::new(store, clock)),
             writes: OnceLock::new(),
-            long_reads: Arc::new(Semaphore::new(LONG_READS)),
+            long_reads: long_reads(),
             loading: Loading::default(),
         }
     }
@@ -305,19 +312,26 @@ impl Engine {
     }
 
     /// The same for a read that may take long and sees any key as it is then. Of the `words` of its request the
-    /// first is the name. Another thread carries it out, when one of the few that do such reads is free. Nothing
-    /// if the runtime ends first.
-    pub async fn read_long(&self, run: ReadFn, words: Arc<[Vec<u8>]>) -> Option<Reply> {
+    /// first is the name. Another thread carries it out and makes the `answer` of the reply, when one of the few
+    /// that do such reads is free; the time is what that took. Nothing if the runtime ends first.
+    pub async fn read_long<R: Send + 'static>(
+        &self,
+        run: ReadFn,
+        words: Arc<[Vec<u8>]>,
+        answer: impl FnOnce(Reply) -> R + Send + 'static,
+    ) -> Option<(R, Duration)> {
         let permit = Arc::clone(&self.long_reads).acquire_owned().await.ok()?;
         let state = Arc::clone(&self.state);
         let reading = tokio::task::spawn_blocking(move || {
             // Also if nobody waits for it any more.
             let _permit = permit;
+            let began = Instant::now();
             let args: Vec<&[u8]> = words.iter().skip(1).map(Vec::as_slice).collect();
-            run(&state.view(), &args)
+            let answer = answer(run(&state.view(), &args));
+            (answer, began.elapsed())
         });
         match reading.await.map_err(JoinError::try_into_panic) {
-            Ok(reply) => Some(reply),
+            Ok(answered) => Some(answered),
             Err(Ok(panic)) => std::panic::resume_unwind(panic),
             Err(Err(_)) => None,
         }
@@ -388,8 +402,8 @@ impl Engine {
         }
     }
 
-    /// The same for whoever does not wait here. If the log is idle it blocks for as long as the disk
-    /// takes, all the same.
+    /// The same for whoever does not wait here. If the log is idle, and the runtime has several threads, it blocks
+    /// for as long as the disk takes, all the same.
     pub fn try_submit(&self, mut batch: Batch) -> Result<Submitted, Stopped> {
         let room = match self.writes.get() {
             Some(Writes::Logged { room, .. }) => room,

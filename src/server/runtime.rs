@@ -6,7 +6,7 @@ use tokio::runtime::{Builder, Runtime};
 
 /// A runtime that serves clients on so many threads. If it is one, it is the one that calls
 /// [`Runtime::block_on`]: tokio's runtime of a single thread need not look whether others have tasks to give or
-/// would take some, which gains up to a tenth. What blocks has threads of its own in both.
+/// would take some, which gains up to a tenth. What takes long has threads of its own in both.
 ///
 /// # Errors
 ///

@@ -150,7 +150,7 @@ impl Session {
         }
     }
 
-    /// Answers a request, or puts it into the batch: a write, and whatever comes behind one.
+    /// Answers a request, or puts it into the batch: a write, and what comes behind one and does not take long.
     pub(super) fn take(&mut self, request: &Found<'_>) -> Taken {
         let (args, dialect) = (&*request.args, request.dialect);
         let spec = match self.admit(request) {

@@ -15,7 +15,7 @@ use smallvec::SmallVec;
 use super::{catalogue, secret, slow_log};
 use crate::command::{Flags, Reply, Spec};
 use crate::engine::Applied;
-use crate::metrics::{Calls, Counter};
+use crate::metrics::{Calls, Counter, Metrics};
 use crate::protocol::{Absence, Dialect, ErrorReply};
 use crate::server::session::Session;
 use crate::server::stretch::Found;
@@ -218,6 +218,28 @@ fn over_in_run(calls: &Calls, first: bool, threshold: Duration) -> Option<Durati
     each.or_else(|| reached_by(calls.took)(threshold).filter(|_| first))
 }
 
+/// Looks at the reply to a request of so many words: what is counted of it, but for the time. The command
+/// comes with its number.
+pub(in crate::server) fn outcome(
+    metrics: &Metrics,
+    (spec, command): (&'static Spec, usize),
+    words: usize,
+    reply: &Reply,
+) -> Calls {
+    let mut call = Calls {
+        command,
+        count: 1,
+        ..Calls::default()
+    };
+    if let Reply::Error(error) = reply {
+        metrics.error(code_of(error));
+        call.failed = 1;
+    } else if spec.flags.has(Flags::READONLY) && spec.keys.first > 0 {
+        (call.hits, call.misses) = keys_found(reply, spec.keys_in(words));
+    }
+    call
+}
+
 impl Session {
     /// What was read last is about to be carried out.
     pub(in crate::server) fn begin(&mut self) {
@@ -238,18 +260,8 @@ impl Session {
         words: usize,
         reply: &Reply,
     ) -> Calls {
-        let mut call = Calls {
-            command: self.number_of(spec),
-            count: 1,
-            ..Calls::default()
-        };
-        if let Reply::Error(error) = reply {
-            self.shared.console.metrics.error(code_of(error));
-            call.failed = 1;
-        } else if spec.flags.has(Flags::READONLY) && spec.keys.first > 0 {
-            (call.hits, call.misses) = keys_found(reply, spec.keys_in(words));
-        }
-        call
+        let metrics = &self.shared.console.metrics;
+        outcome(metrics, (spec, self.number_of(spec)), words, reply)
     }
 
     /// Counts a command that was carried out just now.
@@ -280,7 +292,7 @@ impl Session {
     }
 
     /// Counts a command that was carried out.
-    fn count_as(&self, spec: &'static Spec, request: &[&[u8]], call: Calls) {
+    pub(in crate::server) fn count_as(&self, spec: &'static Spec, request: &[&[u8]], call: Calls) {
         self.tally(&call);
         if self.shared.settings.is_noted(call.took) {
             self.note_request(spec, request, &reached_by(call.took));
@@ -349,8 +361,8 @@ impl Session {
         self.client.activity.asked(number);
     }
 
-    /// The number of a command. That of the last is known: most clients ask for the same again.
-    fn number_of(&self, spec: &'static Spec) -> usize {
+    /// The number of a command among those that are counted. That of the last is known: most clients ask for the same again.
+    pub(in crate::server) fn number_of(&self, spec: &'static Spec) -> usize {
         match self.asked {
             Some((last, number)) if std::ptr::eq(last, spec) => number,
             _ => catalogue::number_of(spec),

@@ -22,7 +22,7 @@ use super::session::{End, Session};
 use crate::command::{self, Reply, ServerCommand, Spec, integer, is_word};
 use crate::protocol::ErrorReply;
 
-pub(super) use account::{Answers, Pending};
+pub(super) use account::{Answers, Pending, outcome};
 pub(super) use console::Console;
 pub(super) use monitor::Feed;
 
