@@ -194,16 +194,25 @@ fn of_two_clients_that_race_to_set_a_key_that_is_absent_just_one_wins_also_after
 }
 
 /// Asks for what takes long, and `reads` the replies, while another client asks for little: that must not wait
-/// for it.
-fn asks_for_much_beside_another(
+/// for it. On a busy machine it may have to wait for others, but not each time.
+fn asks_for_much_beside_another(server: &Server, asked: &str, reads: impl Fn(&mut Client) + Sync) {
+    let times: Vec<_> = (0..3)
+        .map(|_| longest_beside(server, asked, &reads))
+        .collect();
+    let at_once = |(longest, took): &(Duration, Duration)| *longest < *took / 5;
+    assert!(times.iter().any(at_once), "{times:?} beside {asked:?}");
+}
+
+/// The longest that the other client waited, and how long the first one did.
+fn longest_beside(
     server: &Server,
     asked: &str,
-    reads: impl FnOnce(&mut Client) + Send,
-) {
+    reads: &(impl Fn(&mut Client) + Sync),
+) -> (Duration, Duration) {
     let mut slow = server.connect();
     let begun = Instant::now();
     slow.send(asked.as_bytes());
-    let took = std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
             reads(&mut slow);
             begun.elapsed()
@@ -216,13 +225,9 @@ fn asks_for_much_beside_another(
             longest = longest.max(begun.elapsed());
         }
         let took = asking.join().unwrap();
-        assert!(
-            longest < took / 5,
-            "{longest:?}, where another client's {asked:?} took {took:?}"
-        );
-        took
-    });
-    assert!(took > Duration::from_millis(20), "{took:?} is not long");
+        assert!(took > Duration::from_millis(20), "{took:?} is not long");
+        (longest, took)
+    })
 }
 
 #[test]

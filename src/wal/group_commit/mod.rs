@@ -6,8 +6,8 @@
 //! once gets a sync of its own, which all others wait for. Then it may have to wait a little longer,
 //! for those whom the last group's sync has just set free (`patience.rs`).
 //!
-//! The writer is owned by whoever commits: the log's thread, or a submitter that may block, found the log
-//! idle and commits its own submission where it stands ([`Submitter::commit_here`]). That spares a
+//! The writer is owned by whoever commits: the log's thread, or a submitter that may block, and that found
+//! the log idle: it commits its own submission where it stands ([`Submitter::commit_here`]). That spares a
 //! lone client two changes of thread, which cost it a third of its time. While the log is idle the
 //! writer lies in the queue, so to take it is to be the only one that commits.
 
