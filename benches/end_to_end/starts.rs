@@ -1,9 +1,15 @@
-//! How long a start takes.
+//! How long a start takes, of files that have to be read from the disk.
+//!
+//! What the system still has of them in its cache depends on who wrote them, and on how long ago:
+//! postres lets go of its full segments, Valkey's files stay. So neither has any.
 
+use std::fs::{self, File};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use rustix::fs::{Advice, fadvise};
 use tempfile::TempDir;
 
 use super::compaction::{begin_snapshot, wait_for_snapshot};
@@ -69,6 +75,7 @@ fn measure_start(start: Start, lab: &Lab, keys: u32, options: &Options) -> Resul
         let at = round as usize % folders.len();
         folders.rotate_left(at);
         for (contestant, folder, seconds) in &mut folders {
+            leave_cache(folder.path())?;
             let begun = Instant::now();
             let server = Server::start_in(*contestant, lab, None, folder)?;
             let took = begun.elapsed().as_secs_f64();
@@ -88,4 +95,24 @@ fn measure_start(start: Start, lab: &Lab, keys: u32, options: &Options) -> Resul
         wanted: Wanted::TimesLess(FASTER),
         issue: 4,
     })
+}
+
+/// Has the system forget what it has of a folder's files in memory.
+fn leave_cache(folder: &Path) -> Result<()> {
+    let names = || format!("cannot have {} leave the cache", folder.display());
+    for entry in fs::read_dir(folder).with_context(names)? {
+        let path = entry.with_context(names)?.path();
+        if path.is_dir() {
+            leave_cache(&path)?;
+            continue;
+        }
+        // What is not on the disk yet cannot be let go of.
+        File::open(&path)
+            .and_then(|file| {
+                file.sync_all()?;
+                Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
+            })
+            .with_context(names)?;
+    }
+    Ok(())
 }
