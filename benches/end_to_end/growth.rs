@@ -3,20 +3,21 @@
 //! A table that grows has all its entries moved; whoever asks meanwhile may wait. A prober asks
 //! all the time: first an idle server, which tells what the machine itself does to a GET, then while
 //! all the keys come in, then while the same clients write the same keys once more, which takes the
-//! processors as much and grows nothing. Only what the second has beyond the third is growth's.
+//! processors as much and grows nothing. Only what the second has beyond the third is growth's. As the
+//! second takes longer than the others, and of more GETs the longest is longer, it is looked at in stretches as long
+//! as these.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use hdrhistogram::Histogram;
 
 use super::contestant::Contestant;
 use super::generator;
 use super::large::ENOUGH;
 use super::load::{Group, Length, Load, Order};
 use super::options::Options;
-use super::prober;
+use super::prober::{self, Latencies};
 use super::report::{progress, spread_text, thousands};
 use super::resident::resident;
 use super::sample::Spread;
@@ -43,7 +44,9 @@ const PHASES: [&str; 3] = ["idle", "growing", "overwriting"];
 struct Stalls {
     typical: f64,
     rare: f64,
+    /// The longest of a stretch, the median of the stretches.
     longest: f64,
+    longest_of_all: f64,
 }
 
 /// What one run of all phases showed.
@@ -78,7 +81,8 @@ pub(crate) fn measure(lab: &Lab, options: &Options) -> Result<String> {
         "while",
         "p50 ms",
         "p99.9 ms",
-        "longest GET ms",
+        "longest GET of a stretch, ms",
+        "of all",
         "seconds to fill",
         "resident MiB",
     ]);
@@ -88,8 +92,9 @@ pub(crate) fn measure(lab: &Lab, options: &Options) -> Result<String> {
         }
     }
     Ok(format!(
-        "\n### GETs while {} keys come in, 1,000 a second, open loop\n\n{table}",
-        thousands(f64::from(keys))
+        "\n### GETs while {} keys come in, 1,000 a second, open loop, in stretches of {} s\n\n{table}",
+        thousands(f64::from(keys)),
+        (options.seconds * LONGER).as_secs()
     ))
 }
 
@@ -98,13 +103,13 @@ fn grow(contestant: Contestant, lab: &Lab, keys: u32, beside: Duration) -> Resul
     let run = |load: &Load| generator::run(server.address(), Protocol::Resp, load);
     let phases = || {
         let address = server.address();
-        let ((), idle) = prober::while_doing(address, keys, || {
+        let ((), idle) = prober::while_doing(address, keys, beside, || {
             thread::sleep(beside);
             Ok(())
         })?;
         let begun = Instant::now();
         let load = writes(keys, Length::Requests(u64::from(keys)));
-        let (_, growing) = prober::while_doing(address, keys, || run(&load))?;
+        let (_, growing) = prober::while_doing(address, keys, beside, || run(&load))?;
         let seconds = begun.elapsed().as_secs_f64();
         server.check_size(keys)?;
         let load = writes(
@@ -114,7 +119,7 @@ fn grow(contestant: Contestant, lab: &Lab, keys: u32, beside: Duration) -> Resul
                 measured: beside,
             },
         );
-        let (_, overwriting) = prober::while_doing(address, keys, || run(&load))?;
+        let (_, overwriting) = prober::while_doing(address, keys, beside, || run(&load))?;
         Ok(Grown {
             phases: [idle, growing, overwriting].map(|latencies| Stalls::of(&latencies)),
             seconds,
@@ -139,12 +144,14 @@ fn writes(keys: u32, length: Length) -> Load {
 }
 
 impl Stalls {
-    fn of(latencies: &Histogram<u64>) -> Self {
+    fn of(latencies: &Latencies) -> Self {
         let millis = |nanos: u64| nanos as f64 / 1e6;
+        let longest = Spread::of(latencies.longest.iter().map(|&nanos| millis(nanos)));
         Self {
-            typical: millis(latencies.value_at_quantile(0.5)),
-            rare: millis(latencies.value_at_quantile(0.999)),
-            longest: millis(latencies.max()),
+            typical: millis(latencies.all.value_at_quantile(0.5)),
+            rare: millis(latencies.all.value_at_quantile(0.999)),
+            longest: longest.map_or(0.0, |spread| spread.median),
+            longest_of_all: millis(latencies.all.max()),
         }
     }
 }
@@ -165,7 +172,8 @@ fn rows(contestant: Contestant, runs: &[Grown]) -> impl Iterator<Item = Option<V
             name.to_owned(),
             format!("{:.2}", of(|stalls| stalls.typical)?.median),
             format!("{:.2}", of(|stalls| stalls.rare)?.median),
-            spread_text(&of(|stalls| stalls.longest)?),
+            format!("{:.1}", of(|stalls| stalls.longest)?.median),
+            spread_text(&of(|stalls| stalls.longest_of_all)?),
             whole(|run| run.seconds),
             whole(|run| run.mebibytes),
         ])

@@ -30,13 +30,24 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// A GET on its way: its key, and when it was sent.
 type Asked = (u32, Instant);
 
+/// How long GETs took, in nanoseconds.
+#[derive(Debug)]
+pub(crate) struct Latencies {
+    /// All of them.
+    pub(crate) all: Histogram<u64>,
+    /// The longest of each stretch: of many GETs the longest is longer than of few, so phases of which one takes
+    /// longer than the other are to be compared by these.
+    pub(crate) longest: Vec<u64>,
+}
+
 /// Asks the server at `address` for keys of `keys`, which may be there or not, while `work` goes on.
-/// Returns what that returned, and the latencies in nanoseconds.
+/// Returns what that returned, and the latencies, told apart by stretches of that length.
 pub(crate) fn while_doing<T>(
     address: SocketAddr,
     keys: u32,
+    stretch: Duration,
     work: impl FnOnce() -> Result<T>,
-) -> Result<(T, Histogram<u64>)> {
+) -> Result<(T, Latencies)> {
     let stream = TcpStream::connect(address).context("connecting the prober")?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(STALLED))?;
@@ -46,7 +57,7 @@ pub(crate) fn while_doing<T>(
     let (asked, to_answer) = channel();
     let (done, sent, latencies) = thread::scope(|scope| {
         let sender = scope.spawn(move || send(sending, keys, asked, is_over));
-        let reader = scope.spawn(move || read(stream, to_answer));
+        let reader = scope.spawn(move || read(stream, to_answer, stretch));
         let done = work();
         is_over.store(true, Ordering::Relaxed);
         (done, sender.join(), reader.join())
@@ -86,9 +97,13 @@ fn send(
     Ok(())
 }
 
-fn read(mut stream: TcpStream, asked: Receiver<Asked>) -> Result<Histogram<u64>> {
+fn read(mut stream: TcpStream, asked: Receiver<Asked>, stretch: Duration) -> Result<Latencies> {
     let mut wire = Wire::new(Protocol::Resp, Values::default());
-    let mut latencies = Histogram::new_with_bounds(1, u64::try_from(LONGEST.as_nanos())?, 3)?;
+    let mut latencies = Latencies {
+        all: Histogram::new_with_bounds(1, u64::try_from(LONGEST.as_nanos())?, 3)?,
+        longest: Vec::new(),
+    };
+    let (mut begun, mut longest) = (Instant::now(), 0);
     let mut input = vec![0; 64 * 1024];
     let (mut filled, mut heard) = (0, Instant::now());
     for (key, sent) in asked {
@@ -108,7 +123,17 @@ fn read(mut stream: TcpStream, asked: Receiver<Asked>) -> Result<Histogram<u64>>
         };
         input.copy_within(length..filled, 0);
         filled -= length;
-        latencies.saturating_record(u64::try_from((heard - sent).as_nanos())?);
+        let took = u64::try_from((heard - sent).as_nanos())?;
+        latencies.all.saturating_record(took);
+        longest = longest.max(took);
+        if heard - begun >= stretch {
+            latencies.longest.push(longest);
+            (begun, longest) = (heard, 0);
+        }
+    }
+    // What is left is shorter, but for one that is all there is.
+    if latencies.longest.is_empty() {
+        latencies.longest.push(longest);
     }
     Ok(latencies)
 }
