@@ -278,13 +278,14 @@ impl Engine {
         let submitter = Arc::new(submitter);
         let (group_begun, groups_begun) = mpsc::channel(1);
         let quiet = Arc::new(Quiet::new());
-        let to_complete = Arc::downgrade(&submitter);
+        let flavor = Handle::current().runtime_flavor();
         tokio::spawn(complete_groups(
             groups_begun,
-            to_complete,
+            Arc::downgrade(&submitter),
             Arc::clone(&quiet),
+            // On the only core it would take the log's time.
+            flavor == RuntimeFlavor::CurrentThread && threads > 1,
         ));
-        let flavor = Handle::current().runtime_flavor();
         // Without a sync to wait for, or a thread to spare, there is nothing to gain.
         let commit_here =
             options.policy == SyncPolicy::Always && flavor == RuntimeFlavor::MultiThread;
@@ -402,7 +403,18 @@ impl Engine {
         }
     }
 
-    /// The same for whoever does not wait here. If the log is idle, and the runtime has several threads, it blocks
+    /// Whether [`Self::try_submit`] may block for as long as the disk takes.
+    pub fn may_block(&self) -> bool {
+        matches!(
+            self.writes.get(),
+            Some(Writes::Logged {
+                commit_here: true,
+                ..
+            })
+        )
+    }
+
+    /// As [`Self::submit`], for whoever does not wait here. If the log is idle, and the runtime has several threads, it blocks
     /// for as long as the disk takes, all the same.
     pub fn try_submit(&self, mut batch: Batch) -> Result<Submitted, Stopped> {
         let room = match self.writes.get() {

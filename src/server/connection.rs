@@ -52,6 +52,9 @@ const WRITE_AT: usize = 64 << 10;
 const SUBMIT_AT: usize = 256 << 10;
 /// A thread keeps a buffer for replies up to this capacity.
 const KEEP_OUT: usize = 2 * WRITE_AT;
+/// Up to so many bytes of replies ahead of a pipeline's first write are held back, in a buffer of their own but for the
+/// first, until all who are ready have been read.
+const HOLD_UP_TO: usize = 4 << 10;
 /// How often a connection that is never idle looks whether the server stops.
 const ROUNDS_BETWEEN_LOOKS: u64 = 16;
 
@@ -170,6 +173,8 @@ impl Connection {
     /// Carries out what had arrived when the server was told to stop, and closes. What a client
     /// sends from then on is not read: one that never stops sending does not hold up the stop.
     async fn finish(&mut self) -> io::Result<()> {
+        // What was held back must not wait for the disk either.
+        self.flush().await?;
         self.answer_batch().await?;
         if let Some(aside) = self.aside.take() {
             let (next, _) = self.interpret_aside(aside);
@@ -260,7 +265,11 @@ impl Connection {
     fn poll_rounds(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
         let mut taken = 0;
         while taken < TURN {
-            ready!(self.poll_answer_batch(cx))?;
+            if self.poll_answer_batch(cx)?.is_pending() {
+                // What was read ahead of the first write need not wait for the disk (P3).
+                let _ = self.poll_flush(cx)?;
+                return Poll::Pending;
+            }
             let read = match self.aside.take() {
                 Some(aside) => Poll::Ready(self.interpret_aside(aside)),
                 None => self.poll_read(cx, Self::interpret_or_set_aside)?,
@@ -276,7 +285,15 @@ impl Connection {
                 Poll::Pending if self.session.poll_shown(cx) => (Next::Read, 0),
                 Poll::Pending => return Poll::Pending,
             };
-            // What was read ahead of the first write need not wait for the disk (P3).
+            if matches!(next, Next::Read) && self.holds_back() && self.try_submit() {
+                if let Some(Submitted::UnderWay(_)) = self.batch {
+                    // Behind all who are ready now: whoever reads the replies of all is woken once for them.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                taken += len;
+                continue;
+            }
             let settled = matches!(next, Next::Read)
                 && self.poll_flush(cx)?.is_ready()
                 && (self.session.batch.is_empty() || self.try_submit());
@@ -286,6 +303,16 @@ impl Connection {
             taken += len;
         }
         Poll::Ready(Ok(Next::Yield))
+    }
+
+    /// Whether replies that stand ahead of a pipeline's first write wait for the others who are ready. They must not
+    /// wait for the disk. A client that is killed meanwhile does not get them.
+    fn holds_back(&self) -> bool {
+        let Session {
+            batch, out, shared, ..
+        } = &self.session;
+        let ahead = !batch.is_empty() && !out.is_empty();
+        ahead && out.len() <= HOLD_UP_TO && !shared.engine.may_block()
     }
 
     /// Reads once, has what was read interpreted, and keeps what is left over.
@@ -561,7 +588,12 @@ impl Connection {
         if let Some(buffer) = self.session.out.give_back()
             && (1..=KEEP_OUT).contains(&buffer.capacity())
         {
-            WRITE_BUFFER.with_borrow_mut(|spare| *spare = buffer);
+            WRITE_BUFFER.with_borrow_mut(|spare| {
+                // Another may have been lent none, while this one's replies were held back.
+                if buffer.capacity() > spare.capacity() {
+                    *spare = buffer;
+                }
+            });
         }
         Poll::Ready(Ok(()))
     }

@@ -1,6 +1,6 @@
 //! Which writes share a sync.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -77,6 +77,59 @@ async fn a_write_is_committed_though_the_runtime_never_comes_to_rest() {
     }
     done.store(true, Ordering::Relaxed);
     others.await.unwrap();
+}
+
+#[test]
+fn one_thread_stays_awake_while_a_group_of_many_is_committed_quickly() {
+    const ROUNDS: usize = 21;
+    let rests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&rests);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_park(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        })
+        .build()
+        .unwrap();
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        // On one core it never does.
+        return;
+    }
+    let disk = Disk::default();
+    let (engine, _running) = runtime.block_on(async { engine(&disk) });
+    // Long enough to rest, and no longer than it stays awake.
+    disk.slow_syncs(Duration::from_micros(100));
+    // In how many rounds of so many who write at once the thread rested.
+    let rested = |writers: u32| {
+        let round = || {
+            let before = rests.load(Ordering::Relaxed);
+            runtime.block_on(async {
+                let write = |n| {
+                    let engine = Arc::clone(&engine);
+                    tokio::spawn(async move { set(&engine, n).await })
+                };
+                for writer in (0..writers).map(write).collect::<Vec<_>>() {
+                    writer.await.unwrap();
+                }
+            });
+            rests.load(Ordering::Relaxed) > before
+        };
+        (0..ROUNDS).filter(|_| round()).count()
+    };
+    // While the machine is busy any commit may take long.
+    let stays_awake = (0..300).any(|_| {
+        let mostly = rested(5) < ROUNDS / 2;
+        if !mostly {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        mostly
+    });
+    assert!(stays_awake, "it rests");
+    let for_one = rested(1);
+    assert!(for_one > ROUNDS / 2, "rested {for_one} times of {ROUNDS}");
+    disk.slow_syncs(Duration::from_millis(2));
+    let for_long = rested(5);
+    assert!(for_long > ROUNDS / 2, "rested {for_long} times of {ROUNDS}");
 }
 
 #[test]

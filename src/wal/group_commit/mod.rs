@@ -204,6 +204,13 @@ impl<T> Submitter<T> {
         (waiting.submissions.len(), waiting.operations)
     }
 
+    /// Whether a group is being committed, or is complete, and the last commit took no longer than `quick`. Also for
+    /// as long as somebody else has the writer, or it failed.
+    pub fn is_busy(&self, quick: Duration) -> bool {
+        let waiting = self.shared.waiting.lock();
+        (waiting.complete || waiting.idle.is_none()) && waiting.patience.took() <= quick
+    }
+
     /// All who could be there at once are: the group that gathers may be committed.
     pub fn complete(&self) {
         let mut waiting = self.shared.waiting.lock();

@@ -115,6 +115,11 @@ impl Patience {
         self.looked = None;
     }
 
+    /// How long the last commit took.
+    pub(super) fn took(&self) -> Duration {
+        self.took
+    }
+
     /// Whether the last group was of many.
     pub(super) fn expects_many(&self) -> bool {
         self.acknowledged.all > FEW
