@@ -40,8 +40,8 @@ use end_to_end::server::Lab;
 use end_to_end::slow_sync::SlowSync;
 use end_to_end::wire::VALUE_BYTES;
 use end_to_end::{
-    bare, floor, generator, json, large, machine, naive, plots, redis_benchmark, rounds, scaling,
-    suite, valkey,
+    bare, floor, generator, json, large, machine, naive, plain, plots, redis_benchmark, rounds,
+    scaling, suite, valkey,
 };
 
 mod end_to_end {
@@ -68,6 +68,7 @@ mod end_to_end {
     pub(crate) mod options;
     pub(crate) mod output;
     pub(crate) mod peers;
+    pub(crate) mod plain;
     pub(crate) mod plots;
     pub(crate) mod prober;
     pub(crate) mod redis_benchmark;
@@ -101,6 +102,9 @@ fn run() -> Result<()> {
     }
     if let Some(log) = env::var_os(bare::LOG) {
         return bare::serve(Path::new(&log));
+    }
+    if env::var_os(plain::PLAIN).is_some() {
+        return plain::serve();
     }
     // `cargo test` runs benchmarks too, to see that they start. It leaves this argument out.
     if !env::args().any(|argument| argument == "--bench") {

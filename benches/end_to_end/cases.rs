@@ -8,7 +8,7 @@ use super::load::{Group, Length, Load, Order};
 use super::sample::{Count, Sample};
 use super::wire::{Protocol, VALUE_BYTES, Values};
 
-use Contestant::{Bare, Naive, OtherBuild, PostresAlways, PostresNever};
+use Contestant::{Bare, Naive, OtherBuild, Plain, PostresAlways, PostresNever};
 
 /// How many keys the load is spread over, unless a case or the command line says otherwise.
 pub(crate) const KEYS: u32 = 1_000_000;
@@ -138,6 +138,12 @@ impl Case {
     /// The same, where the bare server takes part too.
     pub(crate) fn with_floor(mut self) -> Self {
         self.contestants.push(Bare);
+        self
+    }
+
+    /// The same, where the plain server takes part too: reads only, as it has no log.
+    pub(crate) fn with_plain(mut self) -> Self {
+        self.contestants.push(Plain);
         self
     }
 

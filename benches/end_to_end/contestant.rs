@@ -15,6 +15,8 @@ pub(crate) enum Contestant {
     Naive,
     /// The floor: sockets and a log, and nothing else.
     Bare,
+    /// The floor of a GET: tasks and a store, and nothing else.
+    Plain,
     /// Valkey with a log, synced before the replies.
     ValkeyAlways,
     /// Valkey in memory only.
@@ -34,7 +36,7 @@ impl Contestant {
 
     /// Whether each of its SETs waits for a sync.
     pub(crate) fn syncs(self) -> bool {
-        !matches!(self, Self::PostresNever | Self::ValkeyNoLog)
+        !matches!(self, Self::PostresNever | Self::Plain | Self::ValkeyNoLog)
     }
 }
 
@@ -46,6 +48,7 @@ impl fmt::Display for Contestant {
             Self::OtherBuild => "postres, the other build",
             Self::Naive => "naive, fdatasync per SET",
             Self::Bare => "bare, no store",
+            Self::Plain => "plain, tasks and a store",
             Self::ValkeyAlways => "Valkey, appendfsync always",
             Self::ValkeyNoLog => "Valkey, no log",
         })

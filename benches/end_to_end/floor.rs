@@ -1,4 +1,4 @@
-//! What the bare server comes to where postres is asked for something.
+//! What the bare server, and the plain one, come to where postres is asked for something.
 
 use std::fmt::Write as _;
 
@@ -7,33 +7,36 @@ use super::contestant::Contestant;
 use super::report::{CaseReport, spread_text};
 use super::table::Table;
 
-/// A table in Markdown; nothing where the bare server did not take part.
+/// A table in Markdown; nothing where neither took part.
 pub(crate) fn markdown(reports: &[CaseReport]) -> String {
     let mut table = Table::new(&[
         "case",
         "goal",
         "postres",
-        "the bare server",
-        "postres to the bare server",
+        "a floor",
+        "what it comes to",
+        "postres to it",
     ]);
     let mut is_empty = true;
     for report in reports {
-        for row in rows(report) {
-            is_empty = false;
-            table.push(Some(row));
+        for floor in [Contestant::Bare, Contestant::Plain] {
+            for row in rows(report, floor) {
+                is_empty = false;
+                table.push(Some(row));
+            }
         }
     }
     let mut text = String::new();
     if !is_empty {
         let _ = write!(
             text,
-            "\n### What sockets and a log come to without a store\n\n{table}"
+            "\n### What sockets and a log come to without a store, and tasks and a store without the rest\n\n{table}"
         );
     }
     text
 }
 
-fn rows(report: &CaseReport) -> impl Iterator<Item = Vec<String>> {
+fn rows(report: &CaseReport, floor: Contestant) -> impl Iterator<Item = Vec<String>> {
     let judged = |contestant, demand| {
         let verdict = report.judge(contestant, demand);
         let word = if verdict.met? { "met" } else { "missed" };
@@ -45,15 +48,14 @@ fn rows(report: &CaseReport) -> impl Iterator<Item = Vec<String>> {
         }
         let (first, _) = report.samples.first()?;
         let ours = judged(*first, goal.demand)?;
-        let bare = judged(Contestant::Bare, goal.demand)?;
-        let between = report.ratio(*first, Contestant::Bare, |sample| {
-            goal.demand.figure(sample)
-        })?;
+        let least = judged(floor, goal.demand)?;
+        let between = report.ratio(*first, floor, |sample| goal.demand.figure(sample))?;
         Some(vec![
             report.case.name.to_owned(),
             goal.demand.to_string(),
             ours,
-            bare,
+            floor.to_string(),
+            least,
             spread_text(&between),
         ])
     })

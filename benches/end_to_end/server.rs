@@ -21,6 +21,7 @@ use super::contestant::Contestant;
 use super::machine::{self, Used, Whose};
 use super::naive;
 use super::peers;
+use super::plain;
 use super::slow_sync::SlowSync;
 
 /// A server that is not there after this time will not come.
@@ -199,7 +200,10 @@ impl Server {
     pub(crate) fn stop(mut self) -> Result<()> {
         let status = self.terminate()?;
         // The servers that are this program have no handler for the signal.
-        let own = matches!(self.contestant, Contestant::Naive | Contestant::Bare);
+        let own = matches!(
+            self.contestant,
+            Contestant::Naive | Contestant::Bare | Contestant::Plain
+        );
         let well = status.success() || own;
         if well {
             Ok(())
@@ -353,6 +357,11 @@ fn command(contestant: Contestant, lab: &Lab, folder: &Path, port: u16) -> Resul
         Contestant::Bare => {
             let mut command = Command::new(env::current_exe()?);
             command.env(bare::LOG, folder.join("log"));
+            Ok(command)
+        }
+        Contestant::Plain => {
+            let mut command = Command::new(env::current_exe()?);
+            command.env(plain::PLAIN, "yes");
             Ok(command)
         }
         Contestant::ValkeyAlways => {

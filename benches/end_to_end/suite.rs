@@ -35,6 +35,7 @@ fn one_kind() -> Vec<Case> {
     vec![
         Case::new("GET, 50 clients", &gets, &[reading])
             .with_floor()
+            .with_plain()
             .ratio(3, GET, 1.0, ValkeyNoLog)
             .ratio(5, GET, 1.05, ValkeyNoLog)
             .processor(5, 0.85, ValkeyNoLog),
@@ -44,6 +45,7 @@ fn one_kind() -> Vec<Case> {
             &[reading.pipelined(16)],
         )
         .with_floor()
+        .with_plain()
         .ratio(3, GET, 1.2, ValkeyNoLog)
         .ratio(5, GET, 1.5, ValkeyNoLog),
         Case::new("SET, 50 clients", &sets, &[writing])
