@@ -10,16 +10,16 @@
 //! workers' work: on two cores it takes one of them from a worker or from whoever sends.
 //!
 //! It also shows whether there is anything else to do. Where there is not, and several threads serve clients, the
-//! next batches may be committed by the task that submits them, on its own thread ([`Quiet`]).
+//! next batches may be committed by the task that submits them, on its own thread ([`Quiet`]). Where there is, and one
+//! thread serves clients, that stays awake until the group is committed ([`awake`]).
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TryRecvError;
 
-use super::Ticket;
+use super::{Ticket, awake};
 use crate::wal::group_commit::Submitter;
 
 /// A group of so many operations is large enough: what a commit costs by itself is little beside them. The
@@ -30,12 +30,6 @@ const ENOUGH: usize = 256;
 /// one group, and their thread would rest while the disk works; in much less groups of a thousand clients are so
 /// small that commits cost more than that spares.
 const AT_MOST: Duration = Duration::from_micros(700);
-
-/// While a group of more than [`FEW`] is committed, the thread stays awake for so long, though it has nothing to do: it looks at the
-/// network, and at the log. In a virtual machine a core that rests takes 30 to 50 us to come back, and whoever wakes
-/// a thread on it 20 us to send for it; of the 0.8 ms in which 50 writers go round that is a good part. Where the last
-/// commit took longer than this, the next one will hardly be over by then, and the thread may rest.
-const AWAKE: Duration = Duration::from_micros(500);
 
 /// There is nothing else to do where the looks for a group of so few take no longer than this, in which
 /// two or three requests could be answered.
@@ -71,16 +65,18 @@ impl Quiet {
 }
 
 /// Completes one group after the other, whenever `begun` says that one has begun, until the
-/// engine is gone. If the thread is one that `stays_awake`, it does so for a while behind each group of more
-/// than a few.
+/// engine is gone. A thread that `stays_awake` does so behind each group of more than a few.
 pub(super) async fn complete_groups(
     mut begun: mpsc::Receiver<()>,
     submitter: Weak<Submitter<Ticket>>,
     quiet: Arc<Quiet>,
     stays_awake: bool,
 ) {
-    let mut awake = Duration::ZERO;
-    while next_begun(&mut begun, &submitter, awake).await.is_some() {
+    let mut many = false;
+    while awake::next_begun(&mut begun, &submitter, many && stays_awake)
+        .await
+        .is_some()
+    {
         let Some(gathered) = gather(&submitter, &quiet).await else {
             return;
         };
@@ -88,28 +84,8 @@ pub(super) async fn complete_groups(
             Some(submitter) => submitter.complete(),
             None => return,
         }
-        let many = stays_awake && gathered > FEW;
-        awake = if many { AWAKE } else { Duration::ZERO };
+        many = gathered > FEW;
     }
-}
-
-/// Waits until a group has begun, and keeps the thread `awake` for so long, while one is committed. Nothing if the
-/// engine is gone.
-async fn next_begun(
-    begun: &mut mpsc::Receiver<()>,
-    submitter: &Weak<Submitter<Ticket>>,
-    awake: Duration,
-) -> Option<()> {
-    let until = Instant::now() + awake;
-    let commits = || submitter.upgrade().is_some_and(|log| log.is_busy(AWAKE));
-    while Instant::now() < until && commits() {
-        match begun.try_recv() {
-            Ok(()) => return Some(()),
-            Err(TryRecvError::Disconnected) => return None,
-            Err(TryRecvError::Empty) => tokio::task::yield_now().await,
-        }
-    }
-    begun.recv().await
 }
 
 /// Lets everything run that is ready, until that brings no more writes, or enough of them, or takes too long. Says

@@ -19,6 +19,7 @@
 
 mod ahead;
 mod applying;
+mod awake;
 mod batch;
 mod compaction;
 mod execution;
