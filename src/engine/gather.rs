@@ -11,7 +11,7 @@
 //!
 //! It also shows whether there is anything else to do. Where there is not, and several threads serve clients, the
 //! next batches may be committed by the task that submits them, on its own thread ([`Quiet`]). Where there is, and one
-//! thread serves clients, that stays awake until the group is committed ([`awake`]).
+//! thread serves clients, that stays awake until the group is committed ([`Awake`]).
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::{Ticket, awake};
+use super::Ticket;
+use super::awake::Awake;
 use crate::wal::group_commit::Submitter;
 
 /// A group of so many operations is large enough: what a commit costs by itself is little beside them. The
@@ -65,18 +66,15 @@ impl Quiet {
 }
 
 /// Completes one group after the other, whenever `begun` says that one has begun, until the
-/// engine is gone. A thread that `stays_awake` does so behind each group of more than a few.
+/// engine is gone. Whether the thread `stays_awake` while groups of many are committed is for the caller to say.
 pub(super) async fn complete_groups(
     mut begun: mpsc::Receiver<()>,
     submitter: Weak<Submitter<Ticket>>,
     quiet: Arc<Quiet>,
     stays_awake: bool,
 ) {
-    let mut many = false;
-    while awake::next_begun(&mut begun, &submitter, many && stays_awake)
-        .await
-        .is_some()
-    {
+    let mut awake = Awake::new(stays_awake);
+    while awake.next_begun(&mut begun, &submitter).await.is_some() {
         let Some(gathered) = gather(&submitter, &quiet).await else {
             return;
         };
@@ -84,7 +82,7 @@ pub(super) async fn complete_groups(
             Some(submitter) => submitter.complete(),
             None => return,
         }
-        many = gathered > FEW;
+        awake.has_completed(gathered);
     }
 }
 
