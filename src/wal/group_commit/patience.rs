@@ -8,7 +8,8 @@
 //!
 //! Which of the two it is shows how soon each of them came back the last time ([`Submission::away`]): a group waits
 //! where three quarters of the last one had come back within half of a sync's time, and within 5 ms, and no longer than
-//! until as many as those are there again.
+//! until as many as those are there again. Of clients that mostly read first some groups have so many by chance; so
+//! it must be true of the groups before as well, taken together.
 //!
 //! It waits for half of the last sync's time. By then the last of many are perhaps still being answered, so
 //! where syncs are slow it looks again, each 16th of that time, and goes on as long as they come so fast that
@@ -36,6 +37,9 @@ const LEAST: Duration = Duration::from_micros(100);
 /// It waits no longer, however long a sync takes: who comes back does so by then.
 const MOST: Duration = Duration::from_millis(5);
 
+/// Of so many groups what came back soon is taken together: with each further one this part of it is forgotten.
+const GROUPS: usize = 8;
+
 /// A group of so many says nothing of how many come next.
 const FEW: usize = 2;
 
@@ -61,12 +65,26 @@ impl Back {
 
     /// That of a group of one, which nobody waits for.
     pub(super) const ALONE: Self = Self { all: 1, soon: 0 };
+
+    /// Whether so many came back soon that to wait for them is worth it.
+    fn are_most(self) -> bool {
+        4 * self.soon >= 3 * self.all
+    }
+
+    /// Counts a group besides those before, in parts of a submission, so that the last of them are forgotten, too.
+    fn add(&mut self, group: Self) {
+        let with = |before: usize, count: usize| before - before / GROUPS + count * GROUPS;
+        self.all = with(self.all, group.all);
+        self.soon = with(self.soon, group.soon);
+    }
 }
 
 /// What the last group tells of the next one.
 #[derive(Debug)]
 pub(super) struct Patience {
     acknowledged: Back,
+    /// It and the groups before.
+    recent: Back,
     /// How many waited already when it was acknowledged.
     waiting: usize,
     took: Duration,
@@ -81,6 +99,7 @@ impl Patience {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             acknowledged: Back::ALONE,
+            recent: Back { all: 0, soon: 0 },
             waiting: 0,
             took: Duration::ZERO,
             until: now,
@@ -103,6 +122,7 @@ impl Patience {
         took: Duration,
     ) {
         self.acknowledged = group;
+        self.recent.add(group);
         self.waiting = waiting;
         self.acknowledged_part(now, took);
     }
@@ -132,8 +152,9 @@ impl Patience {
 
     /// Until when a group of `gathered` should wait for others, if at all.
     pub(super) fn wait(&mut self, now: Instant, gathered: usize) -> Option<Instant> {
-        let Back { all, soon } = self.acknowledged;
-        let worth_it = soon > FEW && 4 * soon >= 3 * all && self.took >= LEAST;
+        let last = self.acknowledged;
+        let most = last.are_most() && self.recent.are_most();
+        let worth_it = most && last.soon > FEW && self.took >= LEAST;
         let missing = self.expected().saturating_sub(gathered);
         if !worth_it || missing == 0 {
             return None;
@@ -210,6 +231,23 @@ mod tests {
             let waits = (10..100).take_while(|&gathered| patience.wait(now, gathered).is_some());
             assert_eq!(waits.last().map(|gathered| gathered + 1), waits_for);
         }
+    }
+
+    #[test]
+    fn one_group_of_many_who_are_back_soon_is_not_waited_for_among_others_of_few() {
+        let now = Instant::now();
+        let mut patience = Patience::new(now);
+        let mut waits = |soon| {
+            patience.acknowledged(now, Back { all: 40, soon }, 0, LONG);
+            patience.wait(now, 0).is_some()
+        };
+        assert_eq!([24, 24, 32, 24].map(&mut waits), [false; 4]);
+        // Until those are mostly forgotten, and from the first that has few again.
+        let late = (0..100).take_while(|_| !waits(40)).count();
+        assert!((1..=GROUPS).contains(&late), "{late} groups");
+        assert!(!waits(24));
+        // A chance group of few is soon forgotten.
+        assert!(waits(40));
     }
 
     #[test]
