@@ -13,9 +13,9 @@ pub(crate) enum Contestant {
     OtherBuild,
     /// The baseline: one fdatasync for each SET.
     Naive,
-    /// The floor: sockets and a log, and nothing else.
+    /// A yardstick: sockets and a log, and nothing else.
     Bare,
-    /// The floor of a GET: tasks and a store, and nothing else.
+    /// A yardstick for GETs: tasks, the decoder and the store, and little else.
     Plain,
     /// Valkey with a log, synced before the replies.
     ValkeyAlways,

@@ -13,7 +13,7 @@ pub(crate) fn markdown(reports: &[CaseReport]) -> String {
         "case",
         "goal",
         "postres",
-        "a floor",
+        "a yardstick",
         "what it comes to",
         "postres to it",
     ]);

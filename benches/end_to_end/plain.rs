@@ -1,9 +1,9 @@
-//! The floor of a GET as postres is built: a task of tokio's for each client, the decoder, the store.
+//! A yardstick for GETs: what postres is built of, and little else of it.
 //!
-//! What the [bare server](super::bare) comes to no server can have that keeps anything. This one does what a GET
-//! needs in any case and nothing else: it decodes the request, looks the key up, and writes what it found. It has
-//! no other commands but those that fill it, no log, no figures, no limits, no clients that others can see or end.
-//! It serves on one thread, as postres does on two cores, and looks up each key by itself.
+//! A server that keeps nothing, as the [bare one](super::bare), says little of what one that looks keys up can come to.
+//! This one has a task of tokio's for each client, on one thread, as postres has on two cores, and postres's decoder,
+//! store and encoder. It has no other commands but those that fill it, no log, no figures, no clocks, no limits, no
+//! clients that others can see or end. It looks up each key by itself, and answers at once.
 //!
 //! It runs in a process of its own, this same program started with [`PLAIN`] set.
 
@@ -14,10 +14,11 @@ use std::process;
 use std::sync::Arc;
 use std::thread;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use bytes::{Buf, BytesMut};
-use postres::protocol::Decoder;
-use postres::store::{self, Entry, InMemStore};
+use postres::command::Reply;
+use postres::protocol::{self, Absence, Args, Decoder, Output};
+use postres::store::{self, Entry, InMemStore, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
@@ -27,6 +28,9 @@ pub(crate) const PLAIN: &str = "POSTRES_BENCH_PLAIN";
 
 /// As many shards as postres has by default.
 const SHARDS: usize = 8;
+
+/// What a GET is answered with where there is no such key.
+const NONE: Reply = Reply::Nil(Absence::Key { command: "GET" });
 
 /// Bytes read at once.
 const INPUT: usize = 64 << 10;
@@ -62,11 +66,15 @@ async fn answer(mut stream: TcpStream, store: &dyn InMemStore) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut decoder = Decoder::default();
     let mut input = BytesMut::with_capacity(INPUT);
-    let mut out = Vec::new();
+    let mut out = Output::new();
     while stream.read_buf(&mut input).await? > 0 {
         let taken = execute_all(&mut decoder, &input, store, &mut out)?;
         input.advance(taken);
-        stream.write_all(&out).await?;
+        while !out.is_empty() {
+            let piece = out.one_piece().context("a value that long")?;
+            let written = stream.write(piece).await?;
+            out.advance(written);
+        }
         out.clear();
         input.reserve(INPUT);
     }
@@ -78,37 +86,31 @@ fn execute_all(
     decoder: &mut Decoder,
     input: &[u8],
     store: &dyn InMemStore,
-    out: &mut Vec<u8>,
+    out: &mut Output<Value>,
 ) -> Result<usize> {
+    let mut args = Args::new();
     let mut all = 0;
     while let Some(rest) = input.get(all..) {
-        let (found, taken) = decoder.decode(rest)?;
+        let (found, taken) = decoder.decode_into(rest, &mut args)?;
         all += taken;
-        match found {
-            Some(request) => execute(&request.args, store, out)?,
-            None => break,
-        }
+        let Some(dialect) = found else {
+            break;
+        };
+        protocol::encode(execute(&args, store)?, dialect, out);
     }
     Ok(all)
 }
 
-fn execute(args: &[&[u8]], store: &dyn InMemStore, out: &mut Vec<u8>) -> Result<()> {
-    match *args {
-        [b"GET", key] => match store.get(key) {
-            Some(entry) => {
-                let value = entry.value();
-                write!(out, "${}\r\n", value.len())?;
-                out.extend_from_slice(value);
-                out.extend_from_slice(b"\r\n");
-            }
-            None => out.extend_from_slice(b"$-1\r\n"),
-        },
+fn execute(args: &[&[u8]], store: &dyn InMemStore) -> Result<Reply> {
+    Ok(match *args {
+        [b"GET", key] => store
+            .get(key)
+            .map_or(NONE, |entry| Reply::Value(entry.into())),
         [b"SET", key, value] => {
             store.set(Entry::new(key, value, None));
-            out.extend_from_slice(b"+OK\r\n");
+            Reply::Ok
         }
-        [b"DBSIZE"] => write!(out, ":{}\r\n", store.len())?,
+        [b"DBSIZE"] => Reply::Integer(i64::try_from(store.len())?),
         _ => bail!("no such command"),
-    }
-    Ok(())
+    })
 }

@@ -183,7 +183,7 @@ fn colour(contestant: Contestant) -> RGBColor {
         Contestant::OtherBuild => RGBColor(0x6a, 0x4c, 0x93),
         Contestant::Naive => RGBColor(0x8a, 0x8a, 0x8a),
         Contestant::Bare => RGBColor(0xc2, 0xc2, 0xc2),
-        Contestant::Plain => RGBColor(0xa6, 0xa6, 0xa6),
+        Contestant::Plain => RGBColor(0x7a, 0x9e, 0x7e),
         Contestant::ValkeyAlways => RGBColor(0xc6, 0x3a, 0x4e),
         Contestant::ValkeyNoLog => RGBColor(0xf0, 0x9a, 0x44),
     }

@@ -84,10 +84,11 @@ fn start(
 }
 
 /// The order of a round. Whoever comes first comes after a pause, and whoever comes next after what
-/// the one before it left to the disk: so each is first once in a while, and follows each.
+/// the one before it left to the disk: so each is first, and last, as often as the others, once in as many pairs of
+/// rounds as there are servers.
 fn turns(servers: usize, round: usize) -> Vec<usize> {
     let mut turns: Vec<usize> = (0..servers).collect();
-    turns.rotate_left(round % servers.max(1));
+    turns.rotate_left(round / 2 % servers.max(1));
     if round % 2 == 1 {
         turns.reverse();
     }

@@ -45,7 +45,6 @@ fn one_kind() -> Vec<Case> {
             &[reading.pipelined(16)],
         )
         .with_floor()
-        .with_plain()
         .ratio(3, GET, 1.2, ValkeyNoLog)
         .ratio(5, GET, 1.5, ValkeyNoLog),
         Case::new("SET, 50 clients", &sets, &[writing])

@@ -10,8 +10,8 @@
 //! workers' work: on two cores it takes one of them from a worker or from whoever sends.
 //!
 //! It also shows whether there is anything else to do. Where there is not, and several threads serve clients, the
-//! next batches may be committed by the task that submits them, on its own thread ([`Quiet`]). Where there is, and one
-//! thread serves clients, that stays awake until the group is committed ([`Awake`]).
+//! next batches may be committed by the task that submits them, on its own thread ([`Quiet`]). Where one thread serves
+//! clients, and many write, it stays awake for a while, until the group is committed ([`Awake`]).
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
