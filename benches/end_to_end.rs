@@ -1,4 +1,5 @@
-//! The end-to-end benchmark: postres over the network, against Valkey and a naive baseline.
+//! The end-to-end benchmark: postres over the network, against Valkey and a naive baseline, and beside servers that do
+//! less than a server must, which tell what is left to gain.
 //!
 //! `cargo bench --bench end_to_end -- [--rounds N] [--seconds S] [--keys N] [--case SUBSTRING]
 //! [--list] [--large [MILLIONS]] [--grow MILLIONS] [--scaling [MILLIONS,...]] [--part PART]
