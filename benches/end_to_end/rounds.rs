@@ -84,7 +84,7 @@ fn start(
 }
 
 /// The order of a round. Whoever comes first comes after a pause, and whoever comes next after what
-/// the one before it left to the disk: so each is first, and last, as often as the others, once in as many pairs of
+/// the one before it left to the disk: so each is first, and last, as often as the others, twice in twice as many
 /// rounds as there are servers.
 fn turns(servers: usize, round: usize) -> Vec<usize> {
     let mut turns: Vec<usize> = (0..servers).collect();

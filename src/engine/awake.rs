@@ -14,9 +14,10 @@ use tokio::sync::mpsc::error::TryRecvError;
 use super::Ticket;
 use crate::wal::group_commit::Submitter;
 
-/// It does so where one of the last two groups had so many submissions. Of 4 and 6 writers the processor time would
-/// grow by two thirds, for nothing; of 8 it grows by a third, for at most a tenth more writes, of 16 by a quarter, for a
-/// tenth, and of 32 by a seventh, for a quarter. The last two, since a dozen writers may be in two groups that take turns.
+/// It does so where one of the last two groups had so many submissions: a dozen writers may be in two groups that take
+/// turns. Of 4 and 6 writers the processor time would grow by two thirds, for nothing. Of 8, who seldom are all in one
+/// group, it grows by an eighth, for nothing yet, of 12 by a sixth, for a fifteenth more writes, of 32 by a seventh, for
+/// a quarter.
 const MANY: usize = 8;
 
 /// It stays awake no longer than this for each group. Where the last commit took longer, the next one will hardly be
