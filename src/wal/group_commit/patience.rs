@@ -9,7 +9,8 @@
 //! Which of the two it is shows how soon each of them came back the last time ([`Submission::away`]): a group waits
 //! where three quarters of the last one had come back within half of a sync's time, and within 5 ms, and no longer than
 //! until as many as those are there again. Of clients that mostly read first some groups have so many by chance; so
-//! it must be true of the groups before as well, taken together.
+//! where syncs are slow it must be true of the groups before as well, taken together. Where they are not, such a wait
+//! is short, and makes groups of a thousand clients larger.
 //!
 //! It waits for half of the last sync's time. By then the last of many are perhaps still being answered, so
 //! where syncs are slow it looks again, each 16th of that time, and goes on as long as they come so fast that
@@ -153,7 +154,7 @@ impl Patience {
     /// Until when a group of `gathered` should wait for others, if at all.
     pub(super) fn wait(&mut self, now: Instant, gathered: usize) -> Option<Instant> {
         let last = self.acknowledged;
-        let most = last.are_most() && self.recent.are_most();
+        let most = last.are_most() && (!self.is_slow() || self.recent.are_most());
         let worth_it = most && last.soon > FEW && self.took >= LEAST;
         let missing = self.expected().saturating_sub(gathered);
         if !worth_it || missing == 0 {
@@ -165,11 +166,16 @@ impl Patience {
         Some(self.until)
     }
 
+    /// Whether a sync takes so long that to look again within it is worth it.
+    fn is_slow(&self) -> bool {
+        self.took / STEP >= LEAST_STEP
+    }
+
     /// Until when to wait beyond what was meant at first: a step longer, and more of them while those who are
     /// missing come fast.
     fn longer(&mut self, now: Instant, gathered: usize, missing: usize) -> Option<Instant> {
         let step = self.took / STEP;
-        if step < LEAST_STEP || now >= self.at_most {
+        if !self.is_slow() || now >= self.at_most {
             return None;
         }
         let before = self.looked.replace(gathered);
@@ -248,6 +254,13 @@ mod tests {
         assert!(!waits(24));
         // A chance group of few is soon forgotten.
         assert!(waits(40));
+        // Where syncs are quick only the last group counts.
+        let mut quick = Patience::new(now);
+        let mut waits = |soon| {
+            quick.acknowledged(now, Back { all: 40, soon }, 0, LEAST);
+            quick.wait(now, 0).is_some()
+        };
+        assert_eq!([24, 24, 40].map(&mut waits), [false, false, true]);
     }
 
     #[test]
