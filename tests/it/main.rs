@@ -31,6 +31,7 @@ mod isolation;
 mod large;
 mod linearizable;
 mod loading;
+mod long_reads;
 mod operators;
 mod pipelines;
 mod protocol;
