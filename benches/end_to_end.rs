@@ -41,8 +41,8 @@ use end_to_end::server::Lab;
 use end_to_end::slow_sync::SlowSync;
 use end_to_end::wire::VALUE_BYTES;
 use end_to_end::{
-    bare, floor, generator, json, large, machine, naive, plain, plots, redis_benchmark, rounds,
-    scaling, suite, valkey,
+    bare, generator, json, large, machine, naive, plain, plots, redis_benchmark, rounds, scaling,
+    suite, valkey, yardsticks,
 };
 
 mod end_to_end {
@@ -55,7 +55,6 @@ mod end_to_end {
     pub(crate) mod comparison;
     pub(crate) mod contestant;
     pub(crate) mod curves;
-    pub(crate) mod floor;
     pub(crate) mod generator;
     pub(crate) mod growth;
     pub(crate) mod idle;
@@ -85,6 +84,7 @@ mod end_to_end {
     pub(crate) mod table;
     pub(crate) mod valkey;
     pub(crate) mod wire;
+    pub(crate) mod yardsticks;
 }
 
 fn main() -> ExitCode {
@@ -161,7 +161,7 @@ fn measure_and_report(
     }
     if !reports.is_empty() {
         output.say(&report::markdown(&reports))?;
-        output.say(&floor::markdown(&reports))?;
+        output.say(&yardsticks::markdown(&reports))?;
     }
     let mut large = None;
     if let Some(millions) = options.large {

@@ -1,4 +1,4 @@
-//! The floor: a server that keeps nothing.
+//! A yardstick: a server that keeps nothing.
 //!
 //! It has what every server of one thread and a log has to have: sockets and an epoll, a read and a
 //! write for what a connection sends at a time, and a thread that writes groups of SETs to a file and

@@ -136,7 +136,7 @@ impl Case {
     }
 
     /// The same, where the bare server takes part too.
-    pub(crate) fn with_floor(mut self) -> Self {
+    pub(crate) fn with_bare(mut self) -> Self {
         self.contestants.push(Bare);
         self
     }

@@ -92,9 +92,9 @@ pub(crate) fn measure(lab: &Lab, options: &Options) -> Result<String> {
         }
     }
     Ok(format!(
-        "\n### GETs while {} keys come in, 1,000 a second, open loop, in stretches of {} s\n\n{table}",
+        "\n### GETs while {} keys come in, 1,000 a second, open loop, in stretches of {:?}\n\n{table}",
         thousands(f64::from(keys)),
-        (options.seconds * LONGER).as_secs()
+        options.seconds * LONGER
     ))
 }
 

@@ -34,7 +34,7 @@ fn one_kind() -> Vec<Case> {
     let (reading, writing) = (Group::new(50, 0), Group::new(50, 100));
     vec![
         Case::new("GET, 50 clients", &gets, &[reading])
-            .with_floor()
+            .with_bare()
             .with_plain()
             .ratio(3, GET, 1.0, ValkeyNoLog)
             .ratio(5, GET, 1.05, ValkeyNoLog)
@@ -44,11 +44,11 @@ fn one_kind() -> Vec<Case> {
             &gets,
             &[reading.pipelined(16)],
         )
-        .with_floor()
+        .with_bare()
         .ratio(3, GET, 1.2, ValkeyNoLog)
         .ratio(5, GET, 1.5, ValkeyNoLog),
         Case::new("SET, 50 clients", &sets, &[writing])
-            .with_floor()
+            .with_bare()
             .ratio(3, SET, 1.0, ValkeyAlways)
             .ratio(5, SET, 1.5, ValkeyAlways),
         Case::new(
@@ -56,7 +56,7 @@ fn one_kind() -> Vec<Case> {
             &three,
             &[writing.pipelined(16)],
         )
-        .with_floor()
+        .with_bare()
         .ratio(3, SET, 1.5, ValkeyAlways)
         .ratio(5, SET, 1.8, ValkeyAlways)
         .ratio(5, SET, 0.9, ValkeyNoLog),
@@ -74,10 +74,10 @@ fn more_clients() -> Vec<Case> {
             &[PostresAlways, ValkeyNoLog],
             &[Group::new(200, 100)],
         )
-        .with_floor()
+        .with_bare()
         .ratio(5, SET, 0.8, ValkeyNoLog),
         Case::new("SET, 1,000 clients", &sets, &[Group::new(1_000, 100)])
-            .with_floor()
+            .with_bare()
             .ratio(5, SET, 1.1, ValkeyAlways),
         Case::new(
             "SET, 50 clients, syncs 2 ms slower",
@@ -85,7 +85,7 @@ fn more_clients() -> Vec<Case> {
             &[Group::new(50, 100)],
         )
         .slow()
-        .with_floor()
+        .with_bare()
         .ratio(5, SET, 1.7, ValkeyAlways),
     ]
 }
@@ -104,7 +104,7 @@ fn reads_beside_writes() -> Vec<Case> {
     ];
     vec![
         Case::new("1 SET : 9 GET, 50 clients", &contestants, &mixed)
-            .with_floor()
+            .with_bare()
             .ratio(3, Count::All, 1.6, ValkeyAlways)
             .ratio(5, Count::All, 2.0, ValkeyAlways)
             .same_tail(2),
@@ -113,7 +113,7 @@ fn reads_beside_writes() -> Vec<Case> {
             &[PostresAlways, ValkeyAlways],
             &[Group::new(50, 10).pipelined(16)],
         )
-        .with_floor()
+        .with_bare()
         .ratio(5, Count::All, 1.4, ValkeyAlways),
         Case::new(
             "1 SET : 9 GET, 50 clients, syncs 2 ms slower",
@@ -121,7 +121,7 @@ fn reads_beside_writes() -> Vec<Case> {
             &mixed,
         )
         .slow()
-        .with_floor()
+        .with_bare()
         .ratio(3, Count::All, 5.0, ValkeyAlways)
         .ratio(5, Count::All, 7.0, ValkeyAlways)
         .same_tail(2),
@@ -131,7 +131,7 @@ fn reads_beside_writes() -> Vec<Case> {
             &apart,
         )
         .slow()
-        .with_floor()
+        .with_bare()
         .ratio(3, GET, 10.0, ValkeyAlways)
         .ratio(5, GET, 14.0, ValkeyAlways)
         .ratio(5, SET, 1.0, ValkeyAlways)

@@ -19,8 +19,8 @@ pub(crate) fn markdown(reports: &[CaseReport]) -> String {
     ]);
     let mut is_empty = true;
     for report in reports {
-        for floor in [Contestant::Bare, Contestant::Plain] {
-            for row in rows(report, floor) {
+        for yardstick in [Contestant::Bare, Contestant::Plain] {
+            for row in rows(report, yardstick) {
                 is_empty = false;
                 table.push(Some(row));
             }
@@ -36,7 +36,7 @@ pub(crate) fn markdown(reports: &[CaseReport]) -> String {
     text
 }
 
-fn rows(report: &CaseReport, floor: Contestant) -> impl Iterator<Item = Vec<String>> {
+fn rows(report: &CaseReport, yardstick: Contestant) -> impl Iterator<Item = Vec<String>> {
     let judged = |contestant, demand| {
         let verdict = report.judge(contestant, demand);
         let word = if verdict.met? { "met" } else { "missed" };
@@ -48,13 +48,13 @@ fn rows(report: &CaseReport, floor: Contestant) -> impl Iterator<Item = Vec<Stri
         }
         let (first, _) = report.samples.first()?;
         let ours = judged(*first, goal.demand)?;
-        let least = judged(floor, goal.demand)?;
-        let between = report.ratio(*first, floor, |sample| goal.demand.figure(sample))?;
+        let least = judged(yardstick, goal.demand)?;
+        let between = report.ratio(*first, yardstick, |sample| goal.demand.figure(sample))?;
         Some(vec![
             report.case.name.to_owned(),
             goal.demand.to_string(),
             ours,
-            floor.to_string(),
+            yardstick.to_string(),
             least,
             spread_text(&between),
         ])
