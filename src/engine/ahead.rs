@@ -54,10 +54,11 @@ mod tests {
     use std::time::Instant;
 
     use parking_lot::Mutex;
-    use tokio::sync::{Semaphore, oneshot};
+    use tokio::sync::Semaphore;
 
     use super::*;
     use crate::command::{Applier, Operation, Reply, Sees};
+    use crate::engine::answer::{Answer, Awaiting};
     use crate::engine::batch::Batch;
     use crate::engine::execution::{Batched, Place};
     use crate::engine::submission_of;
@@ -161,7 +162,7 @@ mod tests {
         }
         let none = Arc::new(Semaphore::new(0)).try_acquire_many_owned(0);
         let contents = batch.contents.unwrap();
-        submission_of(contents, oneshot::channel().0, none.unwrap(), None)
+        submission_of(contents, Answer::to(Awaiting::new().0), none.unwrap(), None)
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //! what stands before and behind it need not know.
 
 mod ahead;
+mod answer;
 mod applying;
 mod awake;
 mod batch;
@@ -31,14 +32,12 @@ mod steps;
 mod sweep;
 
 use std::num::NonZeroUsize;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 use tokio::task::JoinError;
 
 use crate::command::{ReadFn, Reply, Sees, View, Watches};
@@ -48,6 +47,7 @@ use crate::wal::fs::Fs;
 use crate::wal::group_commit::{self, Removes, Submission, Submitter};
 use crate::wal::recovery::{self, Progress, RecoveryError, Report};
 use crate::wal::{LogOptions, SyncPolicy};
+use answer::{Answer, Awaiting};
 use applying::{State, apply_groups};
 use batch::Contents;
 use compaction::Compaction;
@@ -55,6 +55,7 @@ use gather::{Quiet, complete_groups};
 use replay::Replayer;
 use room::SnapshotRoom;
 
+pub use answer::Recipient;
 pub use batch::{Applied, Batch, Transaction};
 pub use compaction::{CompactionError, CompactionOptions, CompactionStatus, LastSnapshot};
 pub use running::{EngineFailure, Running};
@@ -96,14 +97,14 @@ pub enum StartError {
 struct Ticket {
     /// All but the operations, which the log has.
     contents: Box<Contents>,
-    answer: oneshot::Sender<Applied>,
+    answer: Answer,
     room: OwnedSemaphorePermit,
 }
 
 /// What the log is given of a batch.
 fn submission_of(
     mut contents: Box<Contents>,
-    answer: oneshot::Sender<Applied>,
+    answer: Answer,
     room: OwnedSemaphorePermit,
     away: Option<Duration>,
 ) -> Submission<Ticket> {
@@ -127,24 +128,12 @@ fn submission_of(
 /// What became of a batch that was handed over.
 #[derive(Debug)]
 pub enum Submitted {
-    /// It is carried out.
+    /// It is carried out, and nobody else is told.
     Applied(Applied),
-    /// The log has it.
-    UnderWay(UnderWay),
+    /// The log has it, or had it: its recipient is told, or was.
+    UnderWay,
     /// Too much else waits for the log. [`Engine::submit`] waits for that.
     NoRoom(Batch),
-}
-
-/// A batch that the log has, to be awaited.
-#[derive(Debug)]
-pub struct UnderWay(oneshot::Receiver<Applied>);
-
-impl Future for UnderWay {
-    type Output = Result<Applied, Stopped>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map_err(|_| Stopped)
-    }
 }
 
 /// A store and its log. Shared by all connections.
@@ -174,6 +163,8 @@ enum Writes {
         room: Arc<Semaphore>,
         /// Groups that the log's thread delivered and the applier has not finished.
         unapplied: Arc<AtomicUsize>,
+        /// Whether one thread serves clients, and applies.
+        one_thread: bool,
         /// Whether batches that find the log idle are committed on their own threads at all.
         commit_here: bool,
         /// Whether the next one may be.
@@ -279,22 +270,22 @@ impl Engine {
         let submitter = Arc::new(submitter);
         let (group_begun, groups_begun) = mpsc::channel(1);
         let quiet = Arc::new(Quiet::new());
-        let flavor = Handle::current().runtime_flavor();
+        let one_thread = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
         tokio::spawn(complete_groups(
             groups_begun,
             Arc::downgrade(&submitter),
             Arc::clone(&quiet),
             // On the only core it would take the log's time.
-            flavor == RuntimeFlavor::CurrentThread && threads > 1,
+            one_thread && threads > 1,
         ));
         // Without a sync to wait for, or a thread to spare, there is nothing to gain.
-        let commit_here =
-            options.policy == SyncPolicy::Always && flavor == RuntimeFlavor::MultiThread;
+        let commit_here = options.policy == SyncPolicy::Always && !one_thread;
         let writes = Writes::Logged {
             submitter,
             group_begun,
             room: Arc::new(Semaphore::new(MAX_WAITING_BYTES)),
             unapplied,
+            one_thread,
             commit_here,
             quiet,
             compaction: Box::new(compaction),
@@ -386,20 +377,21 @@ impl Engine {
     /// Carries out a batch, and returns a reply for each of its steps, once all its operations are
     /// durable. Waits where too much else waits for the log.
     pub async fn submit(&self, batch: Batch) -> Result<Applied, Stopped> {
-        let submitted = match self.try_submit(batch)? {
+        let (recipient, awaited) = Awaiting::new();
+        let submitted = match self.try_submit(batch, || Arc::clone(&recipient) as _)? {
             Submitted::NoRoom(batch) => {
                 let Some(Writes::Logged { room, .. }) = self.writes.get() else {
                     return Err(Stopped);
                 };
                 let permits = permits_of(&batch);
                 let permit = Arc::clone(room).acquire_many_owned(permits).await;
-                self.submit_with(permit.map_err(|_| Stopped)?, batch)?
+                self.submit_with(permit.map_err(|_| Stopped)?, batch, || recipient)?
             }
             submitted => submitted,
         };
         match submitted {
             Submitted::Applied(applied) => Ok(applied),
-            Submitted::UnderWay(answer) => answer.await,
+            Submitted::UnderWay => awaited.await.unwrap_or(Err(Stopped)),
             Submitted::NoRoom(_) => Err(Stopped),
         }
     }
@@ -415,9 +407,26 @@ impl Engine {
         )
     }
 
-    /// As [`Self::submit`], for whoever does not wait here. If the log is idle, and the runtime has several threads, it blocks
+    /// Whether the applier shares the one thread on which batches are submitted. Then it may as well do, for the
+    /// recipient of a batch, what that would do next.
+    pub fn shares_thread(&self) -> bool {
+        matches!(
+            self.writes.get(),
+            Some(Writes::Logged {
+                one_thread: true,
+                ..
+            })
+        )
+    }
+
+    /// As [`Self::submit`], for whoever does not wait here; `recipient`, which is asked for only where the log is given
+    /// the batch, is told what becomes of it. If the log is idle, and the runtime has several threads, it blocks
     /// for as long as the disk takes, all the same.
-    pub fn try_submit(&self, mut batch: Batch) -> Result<Submitted, Stopped> {
+    pub fn try_submit(
+        &self,
+        mut batch: Batch,
+        recipient: impl FnOnce() -> Arc<dyn Recipient>,
+    ) -> Result<Submitted, Stopped> {
         let room = match self.writes.get() {
             Some(Writes::Logged { room, .. }) => room,
             Some(Writes::Unlogged) => {
@@ -428,7 +437,7 @@ impl Engine {
             None => return Err(Stopped),
         };
         match Arc::clone(room).try_acquire_many_owned(permits_of(&batch)) {
-            Ok(permit) => self.submit_with(permit, batch),
+            Ok(permit) => self.submit_with(permit, batch, recipient),
             Err(TryAcquireError::NoPermits) => Ok(Submitted::NoRoom(batch)),
             Err(TryAcquireError::Closed) => Err(Stopped),
         }
@@ -439,6 +448,7 @@ impl Engine {
         &self,
         permit: OwnedSemaphorePermit,
         batch: Batch,
+        recipient: impl FnOnce() -> Arc<dyn Recipient>,
     ) -> Result<Submitted, Stopped> {
         let Some(Writes::Logged {
             submitter,
@@ -452,28 +462,22 @@ impl Engine {
         let Some(contents) = batch.contents.filter(|contents| contents.steps.len() > 0) else {
             return Ok(Submitted::Applied(Applied::default()));
         };
-        let (answer, answered) = oneshot::channel();
         self.state.clock().begin_write();
-        let submission = submission_of(contents, answer, permit, away);
-        match self.commit_here(submission) {
-            Ok(applied) => Ok(Submitted::Applied(applied.unwrap_or_default())),
-            Err(submission) => {
-                if submitter.submit(submission).map_err(|_| Stopped)? {
-                    // One that was told already looks at this group, too.
-                    let _ = group_begun.try_send(());
-                }
-                Ok(Submitted::UnderWay(UnderWay(answered)))
-            }
+        let submission = submission_of(contents, Answer::to(recipient()), permit, away);
+        if let Err(submission) = self.commit_here(submission)
+            // A log that is closed drops it, so that its recipient is told.
+            && submitter.submit(submission).unwrap_or(false)
+        {
+            // One that was told already looks at this group, too.
+            let _ = group_begun.try_send(());
         }
+        Ok(Submitted::UnderWay)
     }
 
     /// Commits and applies a batch on this thread, if the log is idle and every group before it
     /// has been applied: then nobody else commits or applies until this is done, so the order of
     /// the log holds. The other tasks of this thread go on elsewhere meanwhile (P3).
-    fn commit_here(
-        &self,
-        batch: Submission<Ticket>,
-    ) -> Result<Option<Applied>, Submission<Ticket>> {
+    fn commit_here(&self, batch: Submission<Ticket>) -> Result<(), Submission<Ticket>> {
         let Some(Writes::Logged {
             submitter,
             unapplied,

@@ -114,7 +114,8 @@ fn refuse(mut stream: TcpStream, shared: &Arc<Shared>, why: &'static str) {
     shared.connections.spawn(async move {
         let refusal = async {
             stream.write_all(why.as_bytes()).await?;
-            linger(&mut stream).await
+            let (mut reader, mut writer) = stream.split();
+            linger(&mut reader, &mut writer).await
         };
         // A client that does not read its refusal is closed all the same.
         let _ = tokio::time::timeout(REFUSAL_TIMEOUT, refusal).await;

@@ -11,6 +11,7 @@
 //! Back-pressure: while a client does not take its replies, or its batch waits for the log,
 //! nothing more of it is read (P8).
 
+mod outbox;
 mod replies;
 mod turn;
 
@@ -25,6 +26,7 @@ use std::task::Poll;
 use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::Shared;
 use super::aside::Aside;
@@ -33,6 +35,7 @@ use super::ending::{Ending, killed, linger, waiting_bytes};
 use super::long_read::LongRead;
 use super::session::{End, Session};
 use super::wait::Wait;
+use outbox::Outbox;
 use replies::Submitted;
 
 /// How often a connection that is never idle looks whether the server stops.
@@ -58,7 +61,9 @@ enum Next {
 }
 
 pub(super) struct Connection {
-    pub(super) stream: TcpStream,
+    pub(super) reader: OwnedReadHalf,
+    /// Not here while it is lent to the outbox, nor is there anything to write then.
+    writer: Option<OwnedWriteHalf>,
     pub(super) session: Session,
     /// What was read and not carried out.
     rest: BytesMut,
@@ -67,6 +72,8 @@ pub(super) struct Connection {
     aside: Option<Box<Aside>>,
     /// A batch that was handed over, until its replies are written. Nothing is read meanwhile.
     batch: Option<Submitted>,
+    /// Where the replies to it go meanwhile: from the first one on.
+    outbox: Option<Arc<Outbox>>,
     /// Its place among the clients, which others can end.
     pub(super) connected: Connected,
 }
@@ -75,12 +82,15 @@ impl Connection {
     pub(super) fn new(stream: TcpStream, shared: Arc<Shared>, connected: Connected) -> Self {
         let descriptor = &connected.client.activity.descriptor;
         descriptor.store(stream.as_raw_fd(), Ordering::Relaxed);
+        let (reader, writer) = stream.into_split();
         Self {
-            stream,
+            reader,
+            writer: Some(writer),
             session: Session::new(shared, Arc::clone(&connected.client)),
             rest: BytesMut::new(),
             aside: None,
             batch: None,
+            outbox: None,
             connected,
         }
     }
@@ -142,7 +152,7 @@ impl Connection {
                 return self.end(end).await;
             }
         }
-        let mut arrived = waiting_bytes(&self.stream)?;
+        let mut arrived = waiting_bytes(self.reader.as_ref())?;
         while arrived > 0 {
             let (next, len) = self.read().await?;
             arrived = arrived.saturating_sub(len as u64);
@@ -150,7 +160,7 @@ impl Connection {
                 return self.end(end).await;
             }
         }
-        let end = if waiting_bytes(&self.stream)? > 0 {
+        let end = if waiting_bytes(self.reader.as_ref())? > 0 {
             End::Linger
         } else {
             End::Close
@@ -159,11 +169,11 @@ impl Connection {
     }
 
     async fn end(&mut self, end: End) -> io::Result<()> {
-        let unread = end == End::Close && waiting_bytes(&self.stream)? > 0;
-        match end {
-            End::Close if !unread => self.stream.shutdown().await,
-            End::Close | End::Linger => linger(&mut self.stream).await,
-            End::Drop => Ok(()),
+        let unread = end == End::Close && waiting_bytes(self.reader.as_ref())? > 0;
+        match (end, &mut self.writer) {
+            (End::Close, Some(writer)) if !unread => writer.shutdown().await,
+            (End::Close | End::Linger, Some(writer)) => linger(&mut self.reader, writer).await,
+            _ => Ok(()),
         }
     }
 
@@ -210,6 +220,16 @@ impl Connection {
                 }
                 Next::End(end) => return Ok(Some(end)),
             }
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let lent = self.outbox.as_ref().and_then(|outbox| outbox.abandon());
+        for writer in [self.writer.take(), lent].into_iter().flatten() {
+            // It would tell the client that all was said, whatever became of its requests.
+            writer.forget();
         }
     }
 }

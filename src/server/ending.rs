@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
@@ -74,10 +74,13 @@ pub(super) fn waiting_bytes(stream: &TcpStream) -> io::Result<u64> {
 /// Closes a connection whose client may still be sending. Closing at once would make the system
 /// throw away what it has not delivered yet, the error first of all; so the client is read, up to
 /// a limit, until it closes too.
-pub(super) async fn linger(stream: &mut TcpStream) -> io::Result<()> {
+pub(super) async fn linger(
+    reader: &mut (impl AsyncRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<()> {
     const LIMIT: u64 = 64 << 20;
-    stream.shutdown().await?;
-    let mut rest = stream.take(LIMIT);
+    writer.shutdown().await?;
+    let mut rest = reader.take(LIMIT);
     let mut sink = tokio::io::sink();
     let drained = tokio::io::copy(&mut rest, &mut sink);
     match tokio::time::timeout(LINGER, drained).await {

@@ -62,7 +62,8 @@ impl Session {
         debug_assert!(self.out.is_empty(), "replies before it are left");
         self.out = out;
         let words: Vec<&[u8]> = words.iter().map(Vec::as_slice).collect();
-        self.count_as(spec, &words, Calls { took, ..call });
+        self.account()
+            .count_as(spec, &words, Calls { took, ..call });
         self.lap_began = Instant::now();
         true
     }

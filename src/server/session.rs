@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use super::Shared;
 use super::clients::Client;
-use super::commands::{Answer, Answers, Feed, Pending};
+use super::commands::{Answer, Feed, Pending};
 use super::long_read::LongRead;
 use super::stretch::{Found, Stretch};
 use super::transaction::{Queue, Queued};
 use super::wait::Wait;
 use crate::command::{self, ClientCommand, Command, Reply, Sees, ServerCommand, Spec, Watch};
-use crate::engine::{Applied, Batch, Stopped};
+use crate::engine::Batch;
 use crate::protocol::{self, Decoder, Dialect, ErrorReply, Output};
 use crate::store::Value;
 
@@ -69,7 +69,7 @@ pub(super) struct Session {
     pub(super) decoder: Decoder,
     /// What must go through the log, and what its replies are the replies of.
     pub(super) batch: Batch,
-    pending: Option<Box<Pending>>,
+    pub(super) pending: Option<Box<Pending>>,
     /// How many requests the stretch at hand has, and how many bytes they take.
     room: (usize, usize),
     /// When it was told of its last batch.
@@ -246,7 +246,8 @@ impl Session {
                 let dialect = self.heard(dialect);
                 self.make_room();
                 self.batch.write(&operation);
-                self.pending().push(spec, request, dialect);
+                let command = (spec, self.number_of(spec));
+                self.pending().push(command, request, dialect);
                 Taken::Done
             }
             // What applies the batch runs on a thread that serves others, too.
@@ -265,7 +266,8 @@ impl Session {
             Command::Read { run, args, sees } if !self.batch.is_empty() => {
                 let dialect = self.heard(dialect);
                 self.batch.read(run, args, sees);
-                self.pending().push(spec, request, dialect);
+                let command = (spec, self.number_of(spec));
+                self.pending().push(command, request, dialect);
                 Taken::Done
             }
             Command::Read { run, args, sees } => {
@@ -445,22 +447,12 @@ impl Session {
         self.pending.get_or_insert_with(Pending::none)
     }
 
-    /// What must go through the log, for which [`Self::settle`] is to be called then.
+    /// What must go through the log. Its replies are those of `pending`.
     pub(super) fn take_batch(&mut self) -> Batch {
         let mut batch = std::mem::take(&mut self.batch);
         let read = self.lap_began;
         batch.away = self.told.map(|told| read.saturating_duration_since(told));
         batch
-    }
-
-    /// Counts what the last batch came to, and hands back its replies.
-    pub(super) fn settle(&mut self, applied: Result<Applied, Stopped>) -> Answers {
-        let pending = self.pending.take().unwrap_or_else(Pending::none);
-        let applied = applied.unwrap_or_else(|stopped| {
-            let stopped = Reply::Error(ErrorReply::Other(format!("ERR {stopped}").into()));
-            Applied::refused(&stopped, pending.len())
-        });
-        self.settle_batch(pending, applied)
     }
 
     /// Answers a request that was not admitted. In a transaction it makes the whole void.

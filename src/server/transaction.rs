@@ -184,7 +184,8 @@ impl Session {
             }
             transaction.read_from(view)
         });
-        self.settle_transaction(&commands, &reply, &mut laps.into_iter());
+        self.account()
+            .settle_transaction(&commands, &reply, &mut laps.into_iter());
         self.answer_counted(spec, request, reply, self.spoken(dialect))
     }
 

@@ -63,7 +63,7 @@ impl Connection {
         let left = async {
             // What it has sent meanwhile says that it is there, and is read later.
             let mut byte = [0];
-            if !matches!(self.stream.peek(&mut byte).await, Ok(0) | Err(_)) {
+            if !matches!(self.reader.as_ref().peek(&mut byte).await, Ok(0) | Err(_)) {
                 std::future::pending::<()>().await;
             }
         };

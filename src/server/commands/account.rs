@@ -10,204 +10,21 @@
 
 use std::time::{Duration, Instant};
 
-use smallvec::SmallVec;
-
 use super::{catalogue, secret, slow_log};
 use crate::command::{Flags, Reply, Spec};
-use crate::engine::Applied;
 use crate::metrics::{Calls, Counter, Metrics};
-use crate::protocol::{Absence, Dialect, ErrorReply};
+use crate::protocol::{Absence, ErrorReply};
+use crate::server::Shared;
+use crate::server::clients::{self, Client};
 use crate::server::session::Session;
 use crate::server::stretch::Found;
 use crate::server::transaction::Queued;
-use crate::spares::{Spare, Spares};
-
-/// How many words most requests have, at most.
-const WORDS: usize = 4;
-
-/// What becomes of the commands of a batch, once it was carried out.
-#[derive(Debug, Default)]
-pub(in crate::server) struct Pending {
-    /// Most batches have one.
-    replies: SmallVec<[PendingReply; 1]>,
-    /// What the slow log keeps of each request: the words one behind the other, cut.
-    bytes: Vec<u8>,
-    /// The whole length of each word.
-    lens: SmallVec<[usize; WORDS]>,
-}
-
-/// One reply of a batch: how it is to be written, and what it is the reply of.
-#[derive(Debug)]
-struct PendingReply {
-    dialect: Dialect,
-    of: Of,
-}
-
-#[derive(Debug)]
-enum Of {
-    /// Of what was counted already.
-    Counted,
-    Command {
-        spec: &'static Spec,
-        /// How many words it has, of which the first are kept.
-        words: usize,
-    },
-    Transaction {
-        spec: &'static Spec,
-        commands: Vec<Queued>,
-    },
-}
-
-/// The replies of a batch that was carried out and counted, in order, each with how it is to be written.
-#[derive(Debug)]
-pub(in crate::server) struct Answers {
-    /// There until it is dropped.
-    pending: Option<Box<Pending>>,
-    applied: Applied,
-    next: usize,
-}
-
-impl Iterator for Answers {
-    type Item = (Reply, Dialect);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let dialect = self.pending.as_ref()?.replies.get(self.next)?.dialect;
-        let reply = self.applied.take_reply(self.next)?;
-        self.next += 1;
-        Some((reply, dialect))
-    }
-}
-
-impl Drop for Answers {
-    fn drop(&mut self) {
-        if let Some(pending) = self.pending.take() {
-            // A thread that ends has no spares any more.
-            let _ = SPARES.try_with(|spares| spares.give_back(pending));
-        }
-    }
-}
-
-thread_local! {
-    static SPARES: Spares<Pending> = const { Spares::new() };
-}
-
-/// Bytes that may be held when nothing is in it: a pipeline of small requests needs no more.
-const LITTLE: usize = 4 << 10;
-
-impl Spare for Pending {
-    fn empty(&mut self) -> bool {
-        let held = self.forget_requests();
-        self.replies.clear();
-        held + self.replies.capacity() * size_of::<PendingReply>() <= LITTLE
-    }
-}
-
-impl Pending {
-    /// Only how the replies are to be written is left, so that nothing large is held for a client that is slow
-    /// to take them. Says how many bytes are kept for the next requests.
-    fn forget_requests(&mut self) -> usize {
-        for reply in &mut self.replies {
-            reply.of = Of::Counted;
-        }
-        self.bytes.clear();
-        self.lens.clear();
-        let held = self.bytes.capacity() + self.lens.capacity() * size_of::<usize>();
-        if held > LITTLE {
-            self.bytes = Vec::new();
-            self.lens = SmallVec::new();
-            return 0;
-        }
-        held
-    }
-
-    /// That of no command.
-    pub(in crate::server) fn none() -> Box<Self> {
-        SPARES.with(Spares::take)
-    }
-
-    /// Makes room for so many requests that take so many bytes.
-    pub(in crate::server) fn reserve(&mut self, requests: usize, bytes: usize) {
-        // Of longer ones little is kept.
-        self.replies.reserve(requests);
-        self.lens.reserve(requests * WORDS);
-        self.bytes.reserve(bytes.min(requests * slow_log::MAX_WORD));
-    }
-
-    pub(in crate::server) fn len(&self) -> usize {
-        self.replies.len()
-    }
-
-    /// The next reply is that of something that was counted already.
-    pub(in crate::server) fn push_counted(&mut self, dialect: Dialect) {
-        let of = Of::Counted;
-        self.replies.push(PendingReply { dialect, of });
-    }
-
-    /// The next reply is that of this command.
-    pub(in crate::server) fn push(
-        &mut self,
-        spec: &'static Spec,
-        request: &[&[u8]],
-        dialect: Dialect,
-    ) {
-        for word in request.iter().take(slow_log::MAX_WORDS) {
-            let kept = word.len().min(slow_log::MAX_WORD);
-            self.bytes
-                .extend_from_slice(word.get(..kept).unwrap_or_default());
-            self.lens.push(word.len());
-        }
-        let words = request.len();
-        let of = Of::Command { spec, words };
-        self.replies.push(PendingReply { dialect, of });
-    }
-
-    /// The next reply is that of a transaction: of `spec`, which is EXEC.
-    pub(in crate::server) fn push_transaction(
-        &mut self,
-        spec: &'static Spec,
-        commands: Vec<Queued>,
-        dialect: Dialect,
-    ) {
-        let of = Of::Transaction { spec, commands };
-        self.replies.push(PendingReply { dialect, of });
-    }
-}
-
-/// The words that are kept of requests, from one request on.
-struct Kept<'a> {
-    bytes: &'a [u8],
-    lens: &'a [usize],
-}
-
-impl<'a> Kept<'a> {
-    /// Takes those of a request of so many words off the front.
-    fn take(&mut self, words: usize) -> Self {
-        let words = words.min(slow_log::MAX_WORDS);
-        let (lens, rest) = self.lens.split_at_checked(words).unwrap_or_default();
-        self.lens = rest;
-        let len = lens.iter().map(|len| len.min(&slow_log::MAX_WORD)).sum();
-        let (bytes, rest) = self.bytes.split_at_checked(len).unwrap_or_default();
-        self.bytes = rest;
-        Self { bytes, lens }
-    }
-
-    /// Each word, or its first part, and its length.
-    fn words(self) -> impl Iterator<Item = (&'a [u8], usize)> {
-        let mut bytes = self.bytes;
-        self.lens.iter().map(move |&len| {
-            let kept = len.min(slow_log::MAX_WORD);
-            let (word, rest) = bytes.split_at_checked(kept).unwrap_or_default();
-            bytes = rest;
-            (word, len)
-        })
-    }
-}
 
 /// Says how long a command took, if that is a threshold or more.
 type Over<'a> = &'a dyn Fn(Duration) -> Option<Duration>;
 
 /// Of a command that took so long.
-fn reached_by(took: Duration) -> impl Fn(Duration) -> Option<Duration> {
+pub(super) fn reached_by(took: Duration) -> impl Fn(Duration) -> Option<Duration> {
     move |threshold| (took >= threshold).then_some(took)
 }
 
@@ -267,7 +84,8 @@ impl Session {
     /// Counts a command that was carried out just now.
     pub(in crate::server) fn count(&mut self, spec: &'static Spec, request: &[&[u8]], call: Calls) {
         let took = self.lap();
-        self.count_as(spec, request, Calls { took, ..call });
+        let calls = Calls { took, ..call };
+        self.account().count_as(spec, request, calls);
     }
 
     /// The same for a command that was carried out just now as many times as there are `requests`.
@@ -281,62 +99,14 @@ impl Session {
             took: self.lap(),
             ..calls
         };
-        self.tally(&calls);
+        let account = self.account();
+        account.tally(&calls);
         if !self.shared.settings.is_noted(calls.took) {
             return;
         }
         for (index, request) in requests.iter().enumerate() {
             let over = |threshold| over_in_run(&calls, index == 0, threshold);
-            self.note_request(spec, &request.args, &over);
-        }
-    }
-
-    /// Counts a command that was carried out.
-    pub(in crate::server) fn count_as(&self, spec: &'static Spec, request: &[&[u8]], call: Calls) {
-        self.tally(&call);
-        if self.shared.settings.is_noted(call.took) {
-            self.note_request(spec, request, &reached_by(call.took));
-        }
-    }
-
-    fn note_request(&self, spec: &'static Spec, request: &[&[u8]], over: Over<'_>) {
-        let words = request.iter().enumerate().map(|(index, word)| {
-            if secret(spec, request, index) {
-                (&b"(redacted)"[..], b"(redacted)".len())
-            } else {
-                (*word, word.len())
-            }
-        });
-        self.note(spec, over, slow_log::shorten(words, request.len()));
-    }
-
-    fn tally(&self, calls: &Calls) {
-        self.shared.console.metrics.executed(calls);
-        self.client.activity.answered(calls.count);
-    }
-
-    /// Notes a command that took long, wherever its time is over the threshold.
-    #[cold]
-    fn note(&self, spec: &Spec, over: Over<'_>, words: Vec<Vec<u8>>) {
-        let (console, settings) = (&self.shared.console, &self.shared.settings);
-        let seconds = self.shared.engine.time().0 / 1000;
-        let slower_than = u64::try_from(settings.slower_than()).ok();
-        let slow = slower_than.and_then(|micros| over(Duration::from_micros(micros)));
-        if let Some(took) = slow.filter(|_| !spec.flags.has(Flags::SKIP_SLOWLOG)) {
-            let client = (
-                self.client.addr.to_string(),
-                self.client.traits.lock().name.clone(),
-            );
-            let limit = settings.slow_log_len();
-            console.slow_log.push(limit, (seconds, took), words, client);
-        }
-        let threshold = settings.latency_threshold();
-        if threshold > 0
-            && let Some(took) = over(Duration::from_millis(threshold))
-        {
-            let fast = spec.flags.has(Flags::FAST);
-            let event = if fast { "fast-command" } else { "command" };
-            console.events.add(event, seconds, took);
+            account.note_request(spec, &request.args, &over);
         }
     }
 
@@ -378,45 +148,77 @@ impl Session {
         }
     }
 
-    /// Counts the commands of a batch that was carried out, and hands back its replies.
-    pub(in crate::server) fn settle_batch(
-        &self,
-        mut pending: Box<Pending>,
-        mut applied: Applied,
-    ) -> Answers {
-        let mut laps = applied.laps().iter().copied();
-        let mut kept = Kept {
-            bytes: &pending.bytes,
-            lens: &pending.lens,
-        };
-        for (reply, PendingReply { of, .. }) in applied.replies().iter().zip(&pending.replies) {
-            match of {
-                Of::Counted => drop(laps.next()),
-                Of::Command { spec, words } => {
-                    let own = kept.take(*words);
-                    let mut call = self.outcome(spec, *words, reply);
-                    call.took = laps.next().unwrap_or_default();
-                    self.tally(&call);
-                    if self.shared.settings.is_noted(call.took) {
-                        let words = slow_log::shorten(own.words(), *words);
-                        self.note(spec, &reached_by(call.took), words);
-                    }
-                }
-                Of::Transaction { spec, commands } => {
-                    self.settle_transaction(commands, reply, &mut laps);
-                    let mut call = self.outcome(spec, 1, reply);
-                    call.took = laps.next().unwrap_or_default();
-                    self.count_as(spec, &[b"EXEC"], call);
-                }
+    /// Where what it did is counted.
+    pub(in crate::server) fn account(&self) -> Account<'_> {
+        Account {
+            shared: &self.shared,
+            client: &self.client,
+        }
+    }
+}
+
+/// Where the commands of a client are counted.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::server) struct Account<'a> {
+    pub(in crate::server) shared: &'a Shared,
+    pub(in crate::server) client: &'a Client,
+}
+
+impl Account<'_> {
+    /// Counts a command that was carried out.
+    pub(in crate::server) fn count_as(&self, spec: &'static Spec, request: &[&[u8]], call: Calls) {
+        self.tally(&call);
+        if self.shared.settings.is_noted(call.took) {
+            self.note_request(spec, request, &reached_by(call.took));
+        }
+    }
+
+    fn note_request(&self, spec: &'static Spec, request: &[&[u8]], over: Over<'_>) {
+        let words = request.iter().enumerate().map(|(index, word)| {
+            if secret(spec, request, index) {
+                (&b"(redacted)"[..], b"(redacted)".len())
+            } else {
+                (*word, word.len())
             }
+        });
+        self.note(spec, over, slow_log::shorten(words, request.len()));
+    }
+
+    pub(super) fn tally(&self, calls: &Calls) {
+        self.shared.console.metrics.executed(calls);
+        self.client.activity.answered(calls.count);
+    }
+
+    /// Notes a command that took long, wherever its time is over the threshold.
+    #[cold]
+    pub(super) fn note(&self, spec: &Spec, over: Over<'_>, words: Vec<Vec<u8>>) {
+        let (console, settings) = (&self.shared.console, &self.shared.settings);
+        let seconds = self.shared.engine.time().0 / 1000;
+        let slower_than = u64::try_from(settings.slower_than()).ok();
+        let slow = slower_than.and_then(|micros| over(Duration::from_micros(micros)));
+        if let Some(took) = slow.filter(|_| !spec.flags.has(Flags::SKIP_SLOWLOG)) {
+            let client = (
+                self.client.addr.to_string(),
+                self.client.traits.lock().name.clone(),
+            );
+            let limit = settings.slow_log_len();
+            console.slow_log.push(limit, (seconds, took), words, client);
         }
-        pending.forget_requests();
-        applied.forget_laps();
-        Answers {
-            pending: Some(pending),
-            applied,
-            next: 0,
+        let threshold = settings.latency_threshold();
+        if threshold > 0
+            && let Some(took) = over(Duration::from_millis(threshold))
+        {
+            let fast = spec.flags.has(Flags::FAST);
+            let event = if fast { "fast-command" } else { "command" };
+            console.events.add(event, seconds, took);
         }
+    }
+
+    /// Counts bytes that were written to the client.
+    pub(in crate::server) fn count_write(&self, len: usize) {
+        let counted = [(Counter::Writes, 1), (Counter::OutputBytes, len as u64)];
+        self.shared.console.metrics.add_all(counted);
+        clients::add(&self.client.activity.output, len as u64);
     }
 
     /// Counts the commands of a transaction; the times are theirs, if it was carried out.
@@ -429,9 +231,11 @@ impl Session {
         let Reply::Array(replies) = reply else {
             return;
         };
+        let metrics = &self.shared.console.metrics;
         for (queued, reply) in commands.iter().zip(replies) {
             let request = queued.request();
-            let mut call = self.outcome(queued.spec(), request.len(), reply);
+            let command = (queued.spec(), catalogue::number_of(queued.spec()));
+            let mut call = outcome(metrics, command, request.len(), reply);
             call.took = laps.next().unwrap_or_default();
             self.count_as(queued.spec(), &request, call);
         }
@@ -468,7 +272,6 @@ fn keys_found(reply: &Reply, keys: u64) -> (u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::lookup;
 
     #[test]
     fn of_calls_that_were_measured_together_at_least_the_first_is_over_what_they_are_over() {
@@ -487,31 +290,6 @@ mod tests {
             [2, 3, 8, 9].map(|at| over(false, at)),
             [Some(millis(2)), None, None, None]
         );
-    }
-
-    #[test]
-    fn what_is_kept_of_each_request_is_found_again() {
-        let spec = lookup(b"MSET").unwrap();
-        let long = vec![b'x'; slow_log::MAX_WORD + 7];
-        let many = vec![&b"ab"[..]; slow_log::MAX_WORDS + 3];
-        let requests: [&[&[u8]]; 4] = [&[b"SET", b"", &long], &many, &[], &[b"GET", b"k"]];
-        let mut pending = Pending::default();
-        for request in requests {
-            pending.push(spec, request, Dialect::Resp2);
-        }
-        let mut kept = Kept {
-            bytes: &pending.bytes,
-            lens: &pending.lens,
-        };
-        for request in requests {
-            let words: Vec<_> = kept.take(request.len()).words().collect();
-            let expected = request.iter().take(slow_log::MAX_WORDS);
-            let expected: Vec<_> = expected
-                .map(|word| (&word[..word.len().min(slow_log::MAX_WORD)], word.len()))
-                .collect();
-            assert_eq!(words, expected);
-        }
-        assert!(kept.bytes.is_empty() && kept.lens.is_empty());
     }
 
     #[test]

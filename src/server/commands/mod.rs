@@ -10,6 +10,7 @@ mod info;
 mod latency;
 mod monitor;
 mod pause;
+mod pending;
 mod save;
 mod server;
 mod slow_log;
@@ -22,9 +23,10 @@ use super::session::{End, Session};
 use crate::command::{self, Reply, ServerCommand, Spec, integer, is_word};
 use crate::protocol::ErrorReply;
 
-pub(super) use account::{Answers, Pending, outcome};
+pub(super) use account::{Account, outcome};
 pub(super) use console::Console;
 pub(super) use monitor::Feed;
+pub(super) use pending::{Answers, Pending};
 
 /// A reply that takes its time.
 pub(super) type Later = Pin<Box<dyn Future<Output = Reply> + Send>>;

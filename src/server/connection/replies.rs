@@ -7,17 +7,19 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::io::AsyncWrite;
 
-use super::{Connection, clients};
-use crate::engine::{self, UnderWay};
-use crate::metrics::Counter;
-use crate::protocol;
-use crate::server::commands::Answers;
+use super::Connection;
+use super::outbox::{Delivered, Outbox};
+use crate::engine::{self, Applied, Recipient, Stopped};
+use crate::protocol::{self, Output};
+use crate::server::commands::{Answers, Pending};
 use crate::server::session::Session;
+use crate::store::Value;
 
 /// Replies are written out when they come to this many bytes. One reply may go beyond it.
 pub(super) const WRITE_AT: usize = 64 << 10;
@@ -32,11 +34,41 @@ thread_local! {
     static WRITE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Lends the replies this thread's buffer, if they have none.
+pub(super) fn lend_buffer(out: &mut Output<Value>) {
+    WRITE_BUFFER.with_borrow_mut(|buffer| out.lend(buffer));
+}
+
+/// Gives the thread its buffer back, if all of it is written.
+pub(super) fn give_back_buffer(out: &mut Output<Value>) {
+    if let Some(buffer) = out.give_back()
+        && (1..=KEEP_OUT).contains(&buffer.capacity())
+    {
+        WRITE_BUFFER.with_borrow_mut(|spare| {
+            // Another may have been lent none, while this one's replies were held back.
+            if buffer.capacity() > spare.capacity() {
+                *spare = buffer;
+            }
+        });
+    }
+}
+
+/// Encodes the next of the replies, until all are, or there are enough to be written out. Says whether all are.
+pub(super) fn encode_some(answers: &mut Answers, out: &mut Output<Value>) -> bool {
+    while out.len() < WRITE_AT {
+        let Some((reply, dialect)) = answers.next() else {
+            return true;
+        };
+        protocol::encode(reply, dialect, out);
+    }
+    false
+}
+
 /// A batch that was handed over.
 #[derive(Debug)]
 pub(super) enum Submitted {
-    /// The log has it.
-    UnderWay(UnderWay),
+    /// The log has it, or had it: the outbox knows.
+    UnderWay,
     /// These replies of it are left to be written.
     Answered(Answers),
 }
@@ -55,18 +87,33 @@ impl Connection {
     /// Hands the batch over, if the log has room. Says whether it had.
     pub(super) fn try_submit(&mut self) -> bool {
         let batch = self.session.take_batch();
-        let submitted = match self.session.shared.engine.try_submit(batch) {
-            Ok(engine::Submitted::UnderWay(batch)) => Submitted::UnderWay(batch),
-            Ok(engine::Submitted::Applied(applied)) => {
-                Submitted::Answered(self.session.settle(Ok(applied)))
+        let Session {
+            shared,
+            client,
+            pending,
+            ..
+        } = &mut self.session;
+        let (shared, outbox) = (&*shared, &mut self.outbox);
+        let mut take_pending = || pending.take().unwrap_or_else(Pending::none);
+        let submitted = shared.engine.try_submit(batch, || {
+            let own = || Arc::new(Outbox::new(Arc::clone(shared), Arc::clone(client)));
+            let outbox = outbox.get_or_insert_with(own);
+            outbox.begin(take_pending());
+            Arc::clone(outbox) as Arc<dyn Recipient>
+        });
+        let applied = match submitted {
+            Ok(engine::Submitted::UnderWay) => {
+                self.batch = Some(Submitted::UnderWay);
+                return true;
             }
             Ok(engine::Submitted::NoRoom(batch)) => {
                 self.session.batch = batch;
                 return false;
             }
-            Err(stopped) => Submitted::Answered(self.session.settle(Err(stopped))),
+            Ok(engine::Submitted::Applied(applied)) => Ok(applied),
+            Err(stopped) => Err(stopped),
         };
-        self.batch = Some(submitted);
+        self.settle_batch(applied);
         true
     }
 
@@ -76,11 +123,18 @@ impl Connection {
         self.flush().await?;
         let batch = self.session.take_batch();
         let applied = self.session.shared.engine.submit(batch).await;
-        self.batch = Some(Submitted::Answered(self.session.settle(applied)));
+        self.settle_batch(applied);
         self.answer_batch().await
     }
 
-    /// Waits for the batch that the log has, if any, and writes its replies.
+    /// Counts what a batch came to; its replies are to be written.
+    fn settle_batch(&mut self, applied: Result<Applied, Stopped>) {
+        let pending = self.session.pending.take().unwrap_or_else(Pending::none);
+        let answers = self.session.account().settle(pending, applied);
+        self.batch = Some(Submitted::Answered(answers));
+    }
+
+    /// Waits for the batch that the log has, if any, until its replies are written.
     pub(super) async fn answer_batch(&mut self) -> io::Result<()> {
         poll_fn(|cx| self.poll_answer_batch(cx)).await
     }
@@ -89,31 +143,65 @@ impl Connection {
         let mut answers = match self.batch.take() {
             None => return Poll::Ready(Ok(())),
             Some(Submitted::Answered(answers)) => answers,
-            Some(Submitted::UnderWay(mut batch)) => match Pin::new(&mut batch).poll(cx) {
-                Poll::Ready(applied) => self.session.settle(applied),
+            Some(Submitted::UnderWay) => match self.poll_outbox(cx)? {
+                Poll::Ready(Some(answers)) => answers,
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
                 Poll::Pending => {
-                    self.batch = Some(Submitted::UnderWay(batch));
+                    self.batch = Some(Submitted::UnderWay);
                     return Poll::Pending;
                 }
             },
         };
         self.lend_buffer();
         loop {
-            let full = self.session.out.len() >= WRITE_AT;
-            let next = if full { None } else { answers.next() };
-            match next {
-                Some((reply, dialect)) => protocol::encode(reply, dialect, &mut self.session.out),
-                None if self.poll_flush(cx)?.is_pending() => {
-                    self.batch = Some(Submitted::Answered(answers));
-                    return Poll::Pending;
-                }
-                None if full => {}
-                None => {
-                    self.session.told = Some(Instant::now());
-                    return Poll::Ready(Ok(()));
-                }
+            let all = encode_some(&mut answers, &mut self.session.out);
+            if self.poll_flush(cx)?.is_pending() {
+                self.batch = Some(Submitted::Answered(answers));
+                return Poll::Pending;
             }
+            if all {
+                self.session.told = Some(Instant::now());
+                return Poll::Ready(Ok(()));
+            }
+            self.lend_buffer();
         }
+    }
+
+    /// Waits until the batch is carried out that the log has. Nothing, if the applier has written all replies.
+    fn poll_outbox(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<Option<Answers>>> {
+        let Some(outbox) = &self.outbox else {
+            return Ok(Poll::Ready(None));
+        };
+        let Poll::Ready((delivered, lent)) = outbox.poll(cx) else {
+            return Ok(Poll::Pending);
+        };
+        self.writer = self.writer.take().or(lent);
+        Ok(Poll::Ready(match delivered {
+            Delivered::Written(told) => {
+                self.session.told = Some(told);
+                None
+            }
+            Delivered::Left(answers, out) => {
+                self.session.out = out;
+                Some(answers)
+            }
+            Delivered::CarriedOut(pending, applied) => {
+                Some(self.session.account().settle(pending, applied))
+            }
+            Delivered::Failed(error) => return Err(error),
+        }))
+    }
+
+    /// Has the applier write the replies to the batch that the log has, where it runs on this thread. Nothing
+    /// is left to be written before them. Until the client sends something this task need not run then.
+    pub(super) fn lend_writer(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        // A monitor has something to be shown although it asks nothing.
+        let may = self.session.shared.engine.shares_thread() && self.session.monitor.is_none();
+        if let (true, Some(Submitted::UnderWay), Some(outbox)) = (may, &self.batch, &self.outbox) {
+            let has_more = self.reader.as_ref().poll_read_ready(cx)?.is_ready();
+            outbox.lend(&mut self.writer, has_more);
+        }
+        Ok(())
     }
 
     /// Writes all replies.
@@ -124,41 +212,30 @@ impl Connection {
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.session.out.is_empty() {
             let out = &self.session.out;
-            let stream = Pin::new(&mut self.stream);
+            let Some(writer) = &mut self.writer else {
+                let why = "replies are left while the applier may write: a defect of postres";
+                return Poll::Ready(Err(io::Error::other(why)));
+            };
+            let writer = Pin::new(writer);
             // Almost always it is one, which costs less when the system is told so.
             let written = match out.one_piece() {
-                Some(piece) => stream.poll_write(cx, piece),
-                None => stream.poll_write_vectored(cx, &out.io_slices()),
+                Some(piece) => writer.poll_write(cx, piece),
+                None => writer.poll_write_vectored(cx, &out.io_slices()),
             };
             match ready!(written)? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => {
                     self.session.out.advance(written);
-                    self.count_write(written);
+                    self.session.account().count_write(written);
                 }
             }
         }
-        if let Some(buffer) = self.session.out.give_back()
-            && (1..=KEEP_OUT).contains(&buffer.capacity())
-        {
-            WRITE_BUFFER.with_borrow_mut(|spare| {
-                // Another may have been lent none, while this one's replies were held back.
-                if buffer.capacity() > spare.capacity() {
-                    *spare = buffer;
-                }
-            });
-        }
+        give_back_buffer(&mut self.session.out);
         Poll::Ready(Ok(()))
-    }
-
-    fn count_write(&self, len: usize) {
-        let counted = [(Counter::Writes, 1), (Counter::OutputBytes, len as u64)];
-        self.session.shared.console.metrics.add_all(counted);
-        clients::add(&self.connected.client.activity.output, len as u64);
     }
 
     /// Lends the replies a buffer, if they have none.
     pub(super) fn lend_buffer(&mut self) {
-        WRITE_BUFFER.with_borrow_mut(|buffer| self.session.out.lend(buffer));
+        lend_buffer(&mut self.session.out);
     }
 }

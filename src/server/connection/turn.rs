@@ -52,8 +52,12 @@ impl Connection {
         let mut taken = 0;
         while taken < TURN {
             if self.poll_answer_batch(cx)?.is_pending() {
-                // What was read ahead of the first write need not wait for the disk (P3).
-                let _ = self.poll_flush(cx)?;
+                if self.session.out.is_empty() {
+                    self.lend_writer(cx)?;
+                } else {
+                    // What was read ahead of the first write need not wait for the disk (P3).
+                    let _ = self.poll_flush(cx)?;
+                }
                 return Poll::Pending;
             }
             let read = match self.aside.take() {
@@ -72,7 +76,7 @@ impl Connection {
                 Poll::Pending => return Poll::Pending,
             };
             if matches!(next, Next::Read) && self.holds_back() && self.try_submit() {
-                if let Some(Submitted::UnderWay(_)) = self.batch {
+                if let Some(Submitted::UnderWay) = self.batch {
                     // Behind all who are ready now: whoever reads the replies of all is woken once for them.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
@@ -107,7 +111,7 @@ impl Connection {
         }
         READ_BUFFER.with_borrow_mut(|buffer| {
             let mut read = ReadBuf::new(buffer);
-            if let Err(error) = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
+            if let Err(error) = ready!(Pin::new(&mut self.reader).poll_read(cx, &mut read)) {
                 return Poll::Ready(Err(error));
             }
             let bytes = read.filled();
@@ -135,8 +139,8 @@ impl Connection {
             let room = self.rest.len().max(ROOM);
             self.rest.reserve(room.min(self.session.decoder.wanted()));
         }
-        let stream = Pin::new(&mut self.stream);
-        Poll::Ready(match ready!(poll_read_buf(stream, cx, &mut self.rest)) {
+        let reader = Pin::new(&mut self.reader);
+        Poll::Ready(match ready!(poll_read_buf(reader, cx, &mut self.rest)) {
             Ok(0) => Ok((Next::End(End::Close), 0)),
             Ok(len) => {
                 self.count_read(len);
