@@ -186,11 +186,13 @@ impl State {
     }
 }
 
-/// The applier: carries out groups in log order.
+/// The applier: carries out groups in log order. On the `one_thread` that serves clients those who are told write to
+/// their clients at once; where there are several they are only woken.
 pub(super) async fn apply_groups(
     state: Arc<State>,
     mut groups: mpsc::Receiver<Group<Ticket>>,
     unapplied: Arc<AtomicUsize>,
+    one_thread: bool,
 ) {
     let mut budget = STEPS_PER_TURN;
     let mut answers = Answers::default();
@@ -229,6 +231,11 @@ pub(super) async fn apply_groups(
             match &mut taken {
                 Some(taken) => taken.merge(room),
                 None => taken = Some(room),
+            }
+            if !one_thread {
+                // Who is told goes on elsewhere meanwhile.
+                answers.give();
+                continue;
             }
             budget = budget.saturating_sub(STEPS_PER_ANSWER);
             if budget == 0 {

@@ -265,12 +265,13 @@ impl Engine {
             let _ = groups_tx.blocking_send(group);
         };
         let (submitter, log) = group_commit::start(writer, deliver).map_err(StartError::Thread)?;
-        let applier = apply_groups(Arc::clone(state), groups_rx, Arc::clone(&unapplied));
+        let one_thread = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+        let delivered = Arc::clone(&unapplied);
+        let applier = apply_groups(Arc::clone(state), groups_rx, delivered, one_thread);
         let applier = tokio::spawn(applier);
         let submitter = Arc::new(submitter);
         let (group_begun, groups_begun) = mpsc::channel(1);
         let quiet = Arc::new(Quiet::new());
-        let one_thread = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
         tokio::spawn(complete_groups(
             groups_begun,
             Arc::downgrade(&submitter),

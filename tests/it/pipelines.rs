@@ -357,3 +357,33 @@ fn slow_reads_are_noted_each_where_they_stand_together_and_monitors_see_them() {
     }
     server.stop();
 }
+
+/// Of the applier's one write for a batch, and of what is left to the connection.
+#[test]
+fn replies_of_one_batch_that_are_more_than_one_write_come_in_order_and_whole() {
+    const LEN: usize = 10_000;
+    const GETS: usize = 400;
+    for threads in ["1", "2"] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::start(dir.path(), &["-threads", threads]);
+        let mut client = server.connect();
+        let value = "v".repeat(LEN);
+        assert_eq!(client.request(&format!("SET k {value}")), "+OK");
+        let gets = "GET k\n".repeat(GETS);
+        client.send(format!("SET a 1\n{gets}").as_bytes());
+        // What comes while the log has that batch is answered behind it.
+        client.send(b"SET b 2\n");
+        client.send(b"GET b\nDEL b\n");
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!(client.line(), b"+OK\n");
+        let expected = format!("+OK {value}\n");
+        for _ in 0..GETS {
+            assert_same_bytes(&client.line(), expected.as_bytes(), "a GET behind a SET");
+        }
+        for expected in ["+OK\n", "+OK 2\n", "+OK\n"] {
+            assert_eq!(client.line(), expected.as_bytes());
+        }
+        assert_eq!(client.request("GET a"), "+OK 1");
+        server.stop();
+    }
+}

@@ -1,8 +1,8 @@
 //! Where the replies to a batch go, while the log has it.
 //!
 //! Whoever has a connection's [`OwnedWriteHalf`] may write to its client. A connection that has nothing else to do
-//! lends it to its [`Outbox`]: then the applier, which runs on the same thread, writes the replies as soon as the
-//! batch is carried out, and the connection's task need not run before its client sends something again. With many
+//! lends it to its [`Outbox`]: then the applier, which runs on the same thread, writes the replies at the end of the
+//! turn in which it carries out the batch, and the connection's task need not run before its client sends something again. With many
 //! clients nothing of a task is in the processor's cache any more when its turn comes, so that turn is dear.
 //! What the client does not take at once is left to the task.
 
@@ -176,8 +176,9 @@ impl Recipient for Outbox {
         };
         let wakes = state.wakes || !matches!(delivered, Delivered::Written(_));
         state.batch = Batch::Done(delivered);
-        if wakes && let Some(task) = &state.task {
-            task.wake_by_ref();
+        // One that was woken says anew that it waits, if it does.
+        if wakes && let Some(task) = state.task.take() {
+            task.wake();
         }
     }
 }

@@ -25,10 +25,13 @@ struct CloseOnExit<T>(Arc<Shared<T>>);
 impl<T> Drop for CloseOnExit<T> {
     fn drop(&mut self) {
         self.0.close();
-        // What still waits is dropped, and with it each ticket: its owner learns that way.
+        // What still waits is dropped, and with it each ticket: its owner learns that way. Not under the lock: what
+        // an owner does then may take it, too.
         let mut waiting = self.0.waiting.lock();
-        waiting.submissions.clear();
-        waiting.sync_asked.clear();
+        let submissions = std::mem::take(&mut waiting.submissions);
+        let asked = std::mem::take(&mut waiting.sync_asked);
+        drop(waiting);
+        drop((submissions, asked));
     }
 }
 
