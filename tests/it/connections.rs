@@ -113,10 +113,7 @@ fn clients_whose_pipelines_never_end_let_others_have_their_turn() {
 
 /// How many commands the server has carried out.
 fn commands_processed(client: &mut Client) -> u64 {
-    client.send(b"INFO stats\n");
-    let header = client.reply();
-    let lines: usize = header.strip_prefix("+OK ").unwrap().parse().unwrap();
-    let lines: Vec<String> = (0..lines).map(|_| client.reply()).collect();
+    let lines = client.list("INFO stats");
     let count = lines
         .iter()
         .find_map(|line| line.strip_prefix("total_commands_processed:"));

@@ -15,6 +15,7 @@
 
 mod support;
 
+mod awaiting;
 mod cli;
 mod connections;
 mod crash;

@@ -17,18 +17,6 @@ fn id(client: &mut Client) -> String {
     id.strip_prefix("+OK ").expect("a number").to_owned()
 }
 
-/// A list's lines.
-fn lines(client: &mut Client, request: &str) -> Vec<String> {
-    let count = client.request(request);
-    let count = count.strip_prefix("+OK ").expect("a list");
-    let lines = (0..count.parse().unwrap()).map(|_| client.reply());
-    lines.collect()
-}
-
-fn connected(client: &mut Client) -> usize {
-    lines(client, "CLIENT LIST").len()
-}
-
 #[test]
 fn a_client_that_takes_no_replies_can_be_ended() {
     let dir = tempfile::tempdir().unwrap();
@@ -39,7 +27,7 @@ fn a_client_that_takes_no_replies_can_be_ended() {
     stuck.send("GET big\n".repeat(100).as_bytes());
     std::thread::sleep(MOMENT);
     assert_eq!(other.request(&format!("CLIENT KILL ID {id}")), "+OK 1");
-    assert!(eventually(|| connected(&mut other) == 1));
+    assert!(eventually(|| other.connected() == 1));
     server.stop();
 }
 
@@ -119,7 +107,7 @@ fn a_wait_is_over_when_somebody_ends_it_and_forgotten_when_its_client_leaves() {
     waits.send(b"WAIT 1 0\n");
     std::thread::sleep(MOMENT);
     drop(waits);
-    assert!(eventually(|| connected(&mut other) == 1));
+    assert!(eventually(|| other.connected() == 1));
     server.stop();
 }
 
@@ -167,7 +155,7 @@ fn config_set_changes_all_that_it_is_asked_to_or_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
     let mut client = server.connect();
-    let len = |client: &mut Client| lines(client, "CONFIG GET slowlog-max-len")[1].clone();
+    let len = |client: &mut Client| client.list("CONFIG GET slowlog-max-len")[1].clone();
     for bad in [
         "databases 2",
         "slowlog-log-slower-than x",
@@ -217,7 +205,7 @@ fn a_read_that_takes_long_is_counted_once_and_noted_with_its_own_time() {
     let begun = Instant::now();
     assert_eq!(client.request("LCS a b LEN"), format!("+OK {LEN}"));
     let took = begun.elapsed().as_micros();
-    let noted = lines(&mut client, "SLOWLOG GET 1");
+    let noted = client.list("SLOWLOG GET 1");
     assert_eq!(noted[3..7], ["LCS", "a", "b", "LEN"]);
     let noted: u128 = noted[2].parse().unwrap();
     assert!((1000..=took).contains(&noted), "{noted} us of {took}");
@@ -229,16 +217,16 @@ fn a_read_that_takes_long_is_counted_once_and_noted_with_its_own_time() {
     });
     std::thread::sleep(Duration::from_millis(20));
     let begun = Instant::now();
-    assert_eq!(lines(&mut client, "KEYS ?").len(), 2);
+    assert_eq!(client.list("KEYS ?").len(), 2);
     let took = begun.elapsed().as_micros();
     for mut other in others {
         assert_eq!(other.reply(), format!("+OK {LEN}"));
     }
-    let all = lines(&mut client, "SLOWLOG GET -1");
+    let all = client.list("SLOWLOG GET -1");
     let keys = all.iter().position(|word| word == "KEYS").unwrap();
     let noted: u128 = all[keys - 1].parse().unwrap();
     assert!(noted < (took / 2).max(20_000), "{noted} us of {took}");
-    let calls = lines(&mut client, "INFO commandstats").join("\n");
+    let calls = client.list("INFO commandstats").join("\n");
     for calls_of in ["cmdstat_lcs:calls=13,", "cmdstat_keys:calls=1,"] {
         assert!(calls.contains(calls_of), "{calls}");
     }
@@ -256,7 +244,7 @@ fn commands_are_counted_and_slow_ones_noted() {
     let replies: Vec<_> = (0..6).map(|_| client.reply()).collect();
     assert_eq!(replies[3], "+OK 2");
     client.request("DEBUG SLEEP 0.02");
-    let stats = lines(&mut client, "INFO commandstats");
+    let stats = client.list("INFO commandstats");
     for (command, counts) in [
         ("set", (1, 0, 0)),
         ("get", (1, 1, 0)),
@@ -274,7 +262,7 @@ fn commands_are_counted_and_slow_ones_noted() {
         assert!(line.trim_end().ends_with(&rest), "{line}");
     }
     // One entry of six elements, the words of the request being three lines.
-    let slow = lines(&mut client, "SLOWLOG GET");
+    let slow = client.list("SLOWLOG GET");
     assert_eq!(slow.len(), 3 + 3 + 2, "{slow:?}");
     assert_eq!(slow[3..6], ["DEBUG", "SLEEP", "0.02"]);
     assert!(slow[2].parse::<u64>().unwrap() >= 20_000, "{slow:?}");

@@ -143,14 +143,6 @@ fn a_pipeline_that_stops_for_its_replies_goes_on_where_it_stopped() {
     server.stop();
 }
 
-/// Asks for something on a line, and returns the lines of the reply.
-fn told(client: &mut Client, request: &str) -> Vec<String> {
-    let count = client.request(request);
-    let count = count.strip_prefix("+OK ").expect("a list");
-    let lines = (0..count.parse().unwrap()).map(|_| client.reply().trim_end().to_owned());
-    lines.collect()
-}
-
 /// The figure behind `name` in the line of INFO that begins with `line`.
 fn figure(info: &[String], line: &str, name: &str) -> u64 {
     let found = info.iter().find_map(|told| told.strip_prefix(line));
@@ -226,14 +218,14 @@ fn reads_that_stand_together_are_answered_and_counted_like_those_that_do_not() {
             let told = client.bytes(reply.len());
             assert_same_bytes(&told, reply.as_bytes(), &String::from_utf8_lossy(request));
         }
-        let clients = told(&mut observer, "CLIENT LIST");
+        let clients = observer.list("CLIENT LIST");
         let last = clients.last().unwrap();
         let own = ["tot-cmds=", "cmd="].map(|name| {
             let word = last.split(' ').find(|word| word.starts_with(name));
             word.unwrap_or_else(|| panic!("{name} in {last}"))
                 .to_owned()
         });
-        let info = told(&mut observer, "INFO all");
+        let info = observer.list("INFO all");
         let calls = ["get", "strlen", "getbit", "ttl", "mget"].map(|command| {
             let line = format!("cmdstat_{command}:");
             ["calls=", "rejected_calls=", "failed_calls="].map(|name| figure(&info, &line, name))
@@ -289,7 +281,7 @@ fn reads_that_stand_together_are_not_answered_where_one_alone_would_not_be() {
     let mut slow = server.connect();
     slow.send(&line("GET k").repeat(2_000));
     thread::sleep(LONG);
-    let clients = told(&mut server.connect(), "CLIENT LIST");
+    let clients = server.connect().list("CLIENT LIST");
     let answered = |told: &String| figure(&[told.replace(' ', ",")], "", "tot-cmds=");
     let slow = clients.iter().rev().nth(1).unwrap();
     assert!((1..1_900).contains(&answered(slow)), "{slow}");
@@ -316,7 +308,7 @@ fn slow_reads_are_noted_each_where_they_stand_together_and_monitors_see_them() {
         observer.request("CONFIG SET slowlog-log-slower-than -1"),
         "+OK"
     );
-    let slow = told(&mut observer, "SLOWLOG GET -1");
+    let slow = observer.list("SLOWLOG GET -1");
     let noted: Vec<_> = (0..10).rev().map(|n| format!("k{n}")).collect();
     let keys: Vec<_> = slow.iter().filter(|line| line.starts_with('k')).collect();
     assert_eq!(keys, noted.iter().collect::<Vec<_>>(), "{slow:?}");
@@ -337,7 +329,7 @@ fn slow_reads_are_noted_each_where_they_stand_together_and_monitors_see_them() {
         observer.request("CONFIG SET slowlog-log-slower-than -1"),
         "+OK"
     );
-    let slow = told(&mut observer, "SLOWLOG GET -1");
+    let slow = observer.list("SLOWLOG GET -1");
     assert_eq!(
         slow.iter().filter(|line| line.starts_with('k')).count(),
         10,

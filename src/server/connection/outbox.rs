@@ -7,6 +7,7 @@
 //! is dear. What the client does not take at once is left to the task.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -38,7 +39,7 @@ struct State {
     /// The connection's task.
     task: Option<Waker>,
     /// Whether the task has to run once the batch is carried out, even if all replies are written.
-    wakes: bool,
+    wake_when_written: bool,
 }
 
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl Outbox {
                 batch: Batch::None,
                 writer: None,
                 task: None,
-                wakes: true,
+                wake_when_written: true,
             }),
         }
     }
@@ -82,7 +83,7 @@ impl Outbox {
     pub(super) fn begin(&self, pending: Box<Pending>) {
         let mut state = self.state.lock();
         state.batch = Batch::UnderWay(pending);
-        state.wakes = true;
+        state.wake_when_written = true;
     }
 
     /// Waits until the batch is carried out. The writer comes back with what became of it, if it was lent.
@@ -92,7 +93,7 @@ impl Outbox {
             Batch::Done(delivered) => Poll::Ready((delivered, state.writer.take())),
             batch => {
                 state.batch = batch;
-                state.wakes = true;
+                state.wake_when_written = true;
                 let waker = cx.waker();
                 if !state
                     .task
@@ -107,13 +108,13 @@ impl Outbox {
     }
 
     /// Lends it the writer until the batch is carried out. The task runs before that only if something else wakes
-    /// it, and, if all replies can be written, need not be woken then unless it `wakes`.
-    pub(super) fn lend(&self, writer: &mut Option<OwnedWriteHalf>, wakes: bool) {
+    /// it, and then only if replies are left, or it asks for it with `wake_when_written`.
+    pub(super) fn lend(&self, writer: &mut Option<OwnedWriteHalf>, wake_when_written: bool) {
         let mut state = self.state.lock();
         // It may have been carried out just now: then the task was woken.
         if matches!(state.batch, Batch::UnderWay(_)) {
             state.writer = state.writer.take().or_else(|| writer.take());
-            state.wakes = wakes;
+            state.wake_when_written = wake_when_written;
         }
     }
 
@@ -131,19 +132,20 @@ impl Outbox {
         let mut out = Output::new();
         replies::lend_buffer(&mut out);
         let all = replies::encode_some(&mut answers, &mut out);
-        let written = match out.one_piece() {
-            // The client may want none.
-            Some([]) => Err(io::ErrorKind::WouldBlock.into()),
-            Some(piece) => writer.try_write(piece),
-            None => writer.try_write_vectored(&out.io_slices()),
-        };
-        match written {
-            Ok(written) => {
-                self.account().count_write(written);
-                out.advance(written);
+        // The client may want none.
+        if !out.is_empty() {
+            let written = match out.one_piece() {
+                Some(piece) => writer.try_write(piece),
+                None => writer.try_write_vectored(&out.io_slices()),
+            };
+            match written {
+                Ok(written) => {
+                    self.account().count_write(written);
+                    out.advance(written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Delivered::Failed(error),
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Delivered::Failed(error),
         }
         if !all || !out.is_empty() {
             return Delivered::Left(answers, out);
@@ -170,11 +172,16 @@ impl Recipient for Outbox {
         let delivered = match &state.writer {
             // What the log drops is dropped by its own thread.
             Some(writer) if applied.is_ok() => {
-                self.write(self.account().settle(pending, applied), writer)
+                // A defect met with here ends this connection, as one in its task would, and not the applier.
+                let write = || self.write(self.account().settle(pending, applied), writer);
+                catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| {
+                    let why = "to write its replies panicked, which is a defect of postres";
+                    Delivered::Failed(io::Error::other(why))
+                })
             }
             _ => Delivered::CarriedOut(pending, applied),
         };
-        let wakes = state.wakes || !matches!(delivered, Delivered::Written(_));
+        let wakes = state.wake_when_written || !matches!(delivered, Delivered::Written(_));
         state.batch = Batch::Done(delivered);
         // One that was woken says anew that it waits, if it does.
         if wakes && let Some(task) = state.task.take() {

@@ -60,6 +60,19 @@ impl Client {
         self.reply()
     }
 
+    /// Asks for a list on one line, and waits for its lines.
+    pub fn list(&mut self, line: &str) -> Vec<String> {
+        let count = self.request(line);
+        let count = count.strip_prefix("+OK ").expect("a list");
+        let lines = (0..count.parse().unwrap()).map(|_| self.reply().trim_end().to_owned());
+        lines.collect()
+    }
+
+    /// How many clients the server has, this one included.
+    pub fn connected(&mut self) -> usize {
+        self.list("CLIENT LIST").len()
+    }
+
     /// Just this many bytes of replies.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
