@@ -44,7 +44,7 @@ pub use spec::{
     ServerCommand, SlowLogCommand, Spec,
 };
 pub use table::{COMMANDS, check, find, help, lookup};
-pub use view::View;
+pub use view::{LookedUp, View};
 
 use crate::protocol::{self, ErrorReply};
 use crate::store::Value;

@@ -1,5 +1,8 @@
 //! The store as a command that reads sees it: without what has expired.
 
+use std::cell::Cell;
+use std::{fmt, ptr};
+
 use super::Sequence;
 use crate::store::{Entry, InMemStore};
 use crate::time::{SharedClock, Timestamp};
@@ -9,6 +12,31 @@ use crate::time::{SharedClock, Timestamp};
 pub struct View<'a> {
     store: &'a dyn InMemStore,
     moment: Moment<'a>,
+    looked_up: Option<&'a LookedUp<'a>>,
+}
+
+/// What was found of one key, for a view whose first look at that key is answered by it.
+pub struct LookedUp<'a> {
+    key: &'a [u8],
+    entry: Cell<Option<Entry>>,
+    used: Cell<bool>,
+}
+
+impl<'a> LookedUp<'a> {
+    /// That this is the entry of `key`, if it has one. Others that are equal to it are looked up.
+    pub fn new(key: &'a [u8], entry: Option<Entry>) -> Self {
+        Self {
+            key,
+            entry: Cell::new(entry),
+            used: Cell::new(false),
+        }
+    }
+}
+
+impl fmt::Debug for LookedUp<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LookedUp({})", self.key.escape_ascii())
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +53,7 @@ impl<'a> View<'a> {
         Self {
             store,
             moment: Moment::Clock(clock, sequence),
+            looked_up: None,
         }
     }
 
@@ -33,12 +62,21 @@ impl<'a> View<'a> {
         Self {
             store,
             moment: Moment::Frame(time),
+            looked_up: None,
+        }
+    }
+
+    /// The same, where this was looked up before.
+    pub fn having(self, looked_up: &'a LookedUp<'a>) -> Self {
+        Self {
+            looked_up: Some(looked_up),
+            ..self
         }
     }
 
     /// The entry of `key`, if it has not expired.
     pub fn get(&self, key: &[u8]) -> Option<Entry> {
-        let entry = self.store.get(key)?;
+        let entry = self.look_up(key)?;
         match self.moment {
             _ if entry.expires().is_none() => Some(entry),
             Moment::Frame(time) => entry.is_live(time).then_some(entry),
@@ -47,6 +85,15 @@ impl<'a> View<'a> {
                 let time = clock.expiry_time();
                 self.store.get(key).filter(|entry| entry.is_live(time))
             }
+        }
+    }
+
+    fn look_up(&self, key: &[u8]) -> Option<Entry> {
+        match self.looked_up {
+            Some(found) if ptr::eq(found.key, key) && !found.used.replace(true) => {
+                found.entry.take()
+            }
+            _ => self.store.get(key),
         }
     }
 
@@ -128,6 +175,37 @@ mod tests {
 
     use super::*;
     use crate::store;
+
+    #[test]
+    fn what_was_looked_up_answers_the_first_look_at_its_key_unless_it_has_expired() {
+        let clock = SharedClock::new(Arc::new(|| Timestamp(100)));
+        let (sequence, store) = (Sequence::default(), store::with_shards(1, 0));
+        let entry = |value: &[u8], expires| Entry::new(b"key", value, expires);
+        let now = entry(b"now", None);
+        store.set(now.clone());
+        store.set(Entry::new(b"other", b"own", None));
+        let view = View::now(&*store, &clock, &sequence);
+        let (key, same) = (&b"key key"[..3], &b"key key"[4..]);
+        let looks = |before: Option<Entry>, keys: [&[u8]; 2]| {
+            let looked_up = LookedUp::new(key, before);
+            let view = view.having(&looked_up);
+            keys.map(|key| view.get(key))
+        };
+        let before = entry(b"before", Some(Timestamp(200)));
+        let [first, second] = looks(Some(before.clone()), [key, key]);
+        assert_eq!([first, second], [Some(before), Some(now.clone())]);
+        assert_eq!(looks(None, [key, key]), [None, Some(now.clone())]);
+        let expired = Some(entry(b"before", Some(Timestamp(100))));
+        let again = [Some(now.clone()), Some(now.clone())];
+        assert_eq!(looks(expired, [key, key]), again);
+        // It is that request's key, and no other of the same bytes.
+        let [other, equal] = looks(None, [b"other", same]);
+        assert_eq!(
+            other.map(|entry| entry.value().to_vec()),
+            Some(b"own".to_vec())
+        );
+        assert_eq!(equal, Some(now));
+    }
 
     #[test]
     fn of_a_pair_each_is_there_as_it_is_alone() {

@@ -62,7 +62,7 @@ mod tests {
     use crate::engine::batch::Batch;
     use crate::engine::execution::{Batched, Place};
     use crate::engine::submission_of;
-    use crate::store::{Entry, HashMap, HashSeed};
+    use crate::store::{Each, Entry, HashMap, HashSeed};
     use crate::time::Timestamp;
     use crate::wal::frame;
 
@@ -86,6 +86,9 @@ mod tests {
         }
         fn get_pair(&self, first: &[u8], second: &[u8]) -> (Option<Entry>, Option<Entry>) {
             self.store.get_pair(first, second)
+        }
+        fn get_each(&self, keys: &[&[u8]]) -> Each {
+            self.store.get_each(keys)
         }
         fn set(&self, entry: Entry) -> Option<Entry> {
             self.store.set(entry)

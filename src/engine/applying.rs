@@ -13,7 +13,7 @@ use super::answer::Answer;
 use super::batch::{Applied, Contents};
 use super::execution::{self, Batched, Place};
 use crate::command::{Applier, Sequence, View, Watches};
-use crate::store::InMemStore;
+use crate::store::{Each, InMemStore};
 use crate::time::SharedClock;
 use crate::wal::group_commit::Group;
 use crate::wal::writer::{AppendError, Position};
@@ -110,6 +110,11 @@ impl State {
         let found = self.sequence.read(|| read(&self.view()));
         // Some operation was half applied: this waits until it is done.
         found.unwrap_or_else(|| self.view_whole(read))
+    }
+
+    /// The entries of these keys, unless some operation is half applied.
+    pub(super) fn look_up(&self, keys: &[&[u8]]) -> Option<Each> {
+        self.sequence.read(|| self.store.get_each(keys))
     }
 
     pub(super) fn view_whole<R>(&self, read: impl FnOnce(&View<'_>) -> R) -> R {

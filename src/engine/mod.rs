@@ -40,8 +40,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 use tokio::task::JoinError;
 
-use crate::command::{ReadFn, Reply, Sees, View, Watches};
-use crate::store::InMemStore;
+use crate::command::{LookedUp, ReadFn, Reply, Sees, View, Watches};
+use crate::store::{Each, Entry, InMemStore};
 use crate::time::{Clock, SharedClock, Timestamp, system_clock};
 use crate::wal::fs::Fs;
 use crate::wal::group_commit::{self, Removes, Submission, Submitter};
@@ -303,6 +303,20 @@ impl Engine {
             Sees::Keys => self.state.view_whole(|view| run(view, args)),
             Sees::Any | Sees::AnyForLong => run(&self.state.view(), args),
         }
+    }
+
+    /// The entries of these keys for [`read_of`](Self::read_of), each with all of an operation or nothing. Nothing
+    /// while an operation is half applied.
+    pub fn look_up(&self, keys: &[&[u8]]) -> Option<Each> {
+        self.state.look_up(keys)
+    }
+
+    /// The same as [`read`](Self::read) of one key, whose entry has just been looked up.
+    pub fn read_of(&self, run: ReadFn, args: &[&[u8]], entry: Option<Entry>) -> Reply {
+        let key = args.first().copied().unwrap_or_default();
+        let looked_up = LookedUp::new(key, entry);
+        let read = |view: &View<'_>| run(&view.having(&looked_up), args);
+        self.state.view_key(read)
     }
 
     /// The same for a read that may take long and sees any key as it is then. Of the `words` of its request the

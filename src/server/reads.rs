@@ -1,75 +1,106 @@
 //! Reads of one key that were found one behind the other, answered in one go.
 //!
-//! A pipeline mostly asks for the same again: GET after GET. What depends on the client alone is looked at once
-//! for all of them: whether it may ask, whether it is in a transaction or a pause, who wants to be shown what
-//! it asks. And those of one command are counted together: a clock is looked at behind the last of them, and each is
-//! said to have taken as long as the others. To look at it behind each would tell little more, since what they
-//! look at was fetched from memory for all of them, on the time of the first.
+//! A pipeline mostly asks for the same again: GET after GET. Their keys are looked up together, and what depends on
+//! the client alone is looked at once for all of them: whether it may ask, whether it is in a transaction or a pause,
+//! who wants to be shown what it asks. And those of one command are counted together: a clock is looked at behind the
+//! last of them, and each is said to have taken as long as the others. To look at it behind each would tell little
+//! more, since all of them waited for memory together, on the time of the first.
+
+use smallvec::SmallVec;
 
 use super::session::{Replies, Session};
 use super::stretch::Found;
 use crate::command::{Flags, Keys, ReadFn, Run, Sees, Spec};
 use crate::metrics::Calls;
 use crate::protocol;
+use crate::store::{Each, Entry, WARM_AT_ONCE};
 
-/// What answers a request, if it is a read of one key that never takes long: one that may have any number of
-/// words, as BITFIELD_RO may, can take as long as they are many.
-fn quick_read(request: &Found<'_>) -> Option<(&'static Spec, ReadFn)> {
-    let spec = request.named?;
-    let Run::Read(read) = spec.run else {
-        return None;
-    };
-    let quick = spec.flags.has(Flags::READONLY.and(Flags::FAST)) && spec.arity > 0;
-    let one_key = quick && spec.keys == Keys::FIRST;
-    let whole = spec.allows_in(request.dialect, request.args.len());
-    (one_key && whole).then_some((spec, read))
+/// A read of one key that never takes long.
+#[derive(Debug, Clone, Copy)]
+struct QuickRead<'r, 'a> {
+    request: &'r Found<'a>,
+    spec: &'static Spec,
+    run: ReadFn,
+}
+
+impl<'r, 'a> QuickRead<'r, 'a> {
+    /// This request, if it is one: such as may have any number of words, as BITFIELD_RO may, can take as long as
+    /// they are many.
+    fn of(request: &'r Found<'a>) -> Option<Self> {
+        let spec = request.named?;
+        let Run::Read(run) = spec.run else {
+            return None;
+        };
+        let quick = spec.flags.has(Flags::READONLY.and(Flags::FAST)) && spec.arity > 0;
+        let one_key = quick && spec.keys == Keys::FIRST;
+        let whole = spec.allows_in(request.dialect, request.args.len());
+        (one_key && whole).then_some(Self { request, spec, run })
+    }
+
+    /// The key, and what stands behind it.
+    fn args(&self) -> &'r [&'a [u8]] {
+        self.request.args.get(1..).unwrap_or_default()
+    }
 }
 
 impl Session {
     /// Answers the reads of one key that `requests` begin with, until there are `enough` bytes of replies. Says
     /// how many it has answered: none where there is more to do than to look up and to answer, or just one
-    /// request, where nothing would be spared.
+    /// of them, where nothing would be spared.
     pub(super) fn answer_reads(&mut self, requests: &[Found<'_>], enough: usize) -> usize {
-        let mut answered = 0;
-        if requests.len() == 1 {
-            return answered;
+        let reads = requests.iter().map_while(QuickRead::of);
+        let reads: SmallVec<[_; WARM_AT_ONCE]> = reads.collect();
+        if reads.len() < 2 || !self.only_answers() {
+            return 0;
         }
+        let mut entries = self.look_up(&reads);
+        let mut answered = 0;
         while self.out.len() < enough
-            && let Some(rest) = requests.get(answered..)
-            && let Some((spec, read)) = rest.first().and_then(quick_read)
+            && let Some(rest @ [first, ..]) = reads.get(answered..)
             && self.only_answers()
         {
-            answered += self.answer_run(spec, read, rest, enough);
+            let entries = entries.get_mut(answered..).unwrap_or_default();
+            answered += self.answer_run(first.spec, rest, entries, enough);
         }
         answered
     }
 
-    /// Answers those that `requests` begin with and that are `spec`, as the first is, until there are `enough`
+    /// The entries of their keys; none, if some operation is half applied: then each is looked up by itself.
+    fn look_up(&self, reads: &[QuickRead<'_, '_>]) -> Each {
+        let keys = reads.iter().filter_map(|read| read.args().first());
+        let keys: SmallVec<[&[u8]; WARM_AT_ONCE]> = keys.copied().collect();
+        self.shared.engine.look_up(&keys).unwrap_or_default()
+    }
+
+    /// Answers those that `reads` begin with and that are `spec`, as the first is, until there are `enough`
     /// bytes of replies. Says how many these are.
     fn answer_run(
         &mut self,
         spec: &'static Spec,
-        read: ReadFn,
-        requests: &[Found<'_>],
+        reads: &[QuickRead<'_, '_>],
+        entries: &mut [Option<Entry>],
         enough: usize,
     ) -> usize {
         self.note_asked(spec);
         let mut calls = Calls::default();
         let mut answered = 0;
-        let same = |request: &&Found<'_>| {
-            quick_read(request).is_some_and(|(own, _)| std::ptr::eq(own, spec))
-        };
-        for request in requests.iter().take_while(same) {
+        let same = |read: &&QuickRead<'_, '_>| std::ptr::eq(read.spec, spec);
+        for read in reads.iter().take_while(same) {
             if self.out.len() >= enough {
                 break;
             }
-            let args = request.args.get(1..).unwrap_or_default();
-            let reply = self.shared.engine.read(read, args, Sees::Key);
-            calls = calls.and(self.outcome(spec, request.args.len(), &reply));
-            protocol::encode(reply, request.dialect, &mut self.out);
+            let engine = &self.shared.engine;
+            let reply = match entries.get_mut(answered) {
+                Some(entry) => engine.read_of(read.run, read.args(), entry.take()),
+                None => engine.read(read.run, read.args(), Sees::Key),
+            };
+            let words = read.request.args.len();
+            calls = calls.and(self.outcome(spec, words, &reply));
+            protocol::encode(reply, read.request.dialect, &mut self.out);
             answered += 1;
         }
-        self.count_run(spec, requests.get(..answered).unwrap_or_default(), calls);
+        let requests = reads.iter().take(answered).map(|read| read.request);
+        self.count_run(spec, requests, calls);
         answered
     }
 

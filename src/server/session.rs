@@ -10,7 +10,7 @@ use super::Shared;
 use super::clients::Client;
 use super::commands::{Answer, Feed, Pending};
 use super::long_read::LongRead;
-use super::stretch::{Found, Stretch};
+use super::stretch::{self, Found};
 use super::transaction::{Queue, Queued};
 use super::wait::Wait;
 use crate::command::{self, ClientCommand, Command, Reply, Sees, ServerCommand, Spec, Watch};
@@ -118,12 +118,12 @@ impl Session {
         self.decoder.trust(authenticated);
     }
 
-    /// Prepares for a stretch of which nothing was carried out yet: what its reads will look at is
+    /// Prepares for requests of which nothing was carried out yet: what their reads will look at is
     /// fetched from memory, if they are several, and are to be carried out at once.
-    pub(super) fn prepare(&mut self, stretch: &Stretch<'_>) {
-        self.room = (stretch.requests.len(), stretch.len());
-        if stretch.requests.len() > 1 && self.reads_at_once() {
-            let keys = stretch.keys();
+    pub(super) fn prepare(&mut self, requests: &[Found<'_>]) {
+        self.room = (requests.len(), stretch::len(requests));
+        if requests.len() > 1 && self.reads_at_once() {
+            let keys = stretch::keys(requests);
             if keys.len() > 1 {
                 self.warm(&keys);
             }

@@ -100,24 +100,24 @@ impl<'a> Stretch<'a> {
             _ => None,
         }
     }
+}
 
-    /// The keys that its reads ahead of the first write look at first.
-    pub(super) fn keys(&self) -> SmallVec<[&'a [u8]; LONGEST]> {
-        let mut keys = SmallVec::new();
-        for request in &self.requests {
-            let Some(spec) = request.named else {
-                continue;
-            };
-            if spec.flags.has(Flags::WRITE) {
-                break;
-            }
-            keys.extend(looked_up(spec, &request.args));
+/// The keys that the reads of `requests` ahead of the first write look at first.
+pub(super) fn keys<'a>(requests: &[Found<'a>]) -> SmallVec<[&'a [u8]; LONGEST]> {
+    let mut keys = SmallVec::new();
+    for request in requests {
+        let Some(spec) = request.named else {
+            continue;
+        };
+        if spec.flags.has(Flags::WRITE) {
+            break;
         }
-        keys
+        keys.extend(looked_up(spec, &request.args));
     }
+    keys
+}
 
-    /// How many bytes its requests take.
-    pub(super) fn len(&self) -> usize {
-        self.requests.iter().map(|request| request.len).sum()
-    }
+/// How many bytes `requests` take.
+pub(super) fn len(requests: &[Found<'_>]) -> usize {
+    requests.iter().map(|request| request.len).sum()
 }

@@ -6,7 +6,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::InMemStore;
 use super::entry::Entry;
-use super::table::{self, HashSeed, TABLES, Tables};
+use super::table::{self, Each, HashSeed, TABLES, Tables};
 use crate::time::Timestamp;
 
 /// A map behind one lock. [`super::ShardedMap`] is many of these, side by side: aligned so that no
@@ -118,6 +118,11 @@ impl InMemStore for HashMap {
         if let Some(tables) = self.try_tables() {
             table::warm(keys.iter().map(|key| (&*tables, *key)));
         }
+    }
+
+    fn get_each(&self, keys: &[&[u8]]) -> Each {
+        let tables = self.tables();
+        table::get_each(keys.iter().map(|key| (&*tables, *key)))
     }
 
     fn set(&self, entry: Entry) -> Option<Entry> {

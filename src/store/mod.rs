@@ -19,7 +19,7 @@ use std::fmt;
 pub use entry::{Entry, Value};
 pub use hash_map::HashMap;
 pub use sharded_map::ShardedMap;
-pub use table::{HashSeed, WARM_AT_ONCE};
+pub use table::{Each, HashSeed, WARM_AT_ONCE};
 
 use crate::time::Timestamp;
 
@@ -40,6 +40,9 @@ pub trait InMemStore: fmt::Debug + Send + Sync {
     /// one after the other each wait for memory several times over. Changes nothing, waits for
     /// nobody, and need not do anything.
     fn warm(&self, keys: &[&[u8]]);
+    /// The entries of these keys, each as [`get`](Self::get) finds it at some moment meanwhile. What the looks
+    /// need is fetched as [`warm`](Self::warm) does, and no key is looked for a second time.
+    fn get_each(&self, keys: &[&[u8]]) -> Each;
     /// Puts an entry in, in place of the one its key had, which is handed back: a large one is
     /// freed by the caller, not under a lock.
     fn set(&self, entry: Entry) -> Option<Entry>;

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use smallvec::SmallVec;
 
 use super::entry::Entry;
-use super::table::{self, HashSeed, TABLES, TABLES_OF_A_SHARD, WARM_AT_ONCE};
+use super::table::{self, Each, HashSeed, TABLES, TABLES_OF_A_SHARD, WARM_AT_ONCE};
 use super::{HashMap, InMemStore};
 use crate::time::Timestamp;
 
@@ -94,6 +94,20 @@ impl InMemStore for ShardedMap {
             .filter_map(|key| Some((self.shard(key).try_tables()?, *key)));
         let held: SmallVec<[_; WARM_AT_ONCE]> = held.collect();
         table::warm(held.iter().map(|(tables, key)| (&**tables, *key)));
+    }
+
+    fn get_each(&self, keys: &[&[u8]]) -> Each {
+        // Held all at a time, and none of them waited for, as above.
+        let mut held = SmallVec::<[_; WARM_AT_ONCE]>::new();
+        for key in keys {
+            let Some(tables) = self.shard(key).try_tables() else {
+                // Some are being changed.
+                drop(held);
+                return keys.iter().map(|key| self.get(key)).collect();
+            };
+            held.push((tables, *key));
+        }
+        table::get_each(held.iter().map(|(tables, key)| (&**tables, *key)))
     }
 
     fn set(&self, entry: Entry) -> Option<Entry> {

@@ -253,24 +253,71 @@ impl Tables {
 pub const WARM_AT_ONCE: usize = 16;
 
 /// See [`InMemStore::warm`](super::InMemStore::warm).
+pub(super) fn warm<'a>(keys: impl Iterator<Item = (&'a Tables, &'a [u8])>) {
+    let mut looks = keys.map(Look::begin).collect();
+    fetch(&mut looks);
+}
+
+/// The entries of several keys: for each of them one, or nothing.
+pub type Each = SmallVec<[Option<Entry>; WARM_AT_ONCE]>;
+
+/// See [`InMemStore::get_each`](super::InMemStore::get_each).
+pub(super) fn get_each<'a>(keys: impl Iterator<Item = (&'a Tables, &'a [u8])>) -> Each {
+    let mut looks = keys.map(Look::begin).collect();
+    fetch(&mut looks);
+    looks.iter().map(Look::entry).collect()
+}
+
+/// Looks at keys that go on together.
+type Looks<'a> = SmallVec<[Look<'a>; WARM_AT_ONCE]>;
+
+/// A look at a key that goes on once its entry is there.
+struct Look<'a> {
+    key: &'a [u8],
+    hash: u64,
+    /// Each key has one.
+    table: Option<&'a Buckets>,
+    /// The entry that it most likely is: its hash looks the same. What is compared with the key lies elsewhere.
+    likely: Option<Held<'a>>,
+}
+
+impl<'a> Look<'a> {
+    fn begin((tables, key): (&'a Tables, &'a [u8])) -> Self {
+        let (hash, index) = tables.place(key);
+        Self {
+            key,
+            hash,
+            table: tables.tables.get(index),
+            likely: None,
+        }
+    }
+
+    fn entry(&self) -> Option<Entry> {
+        let likely = self.likely?;
+        if likely.key() == self.key {
+            return likely.share();
+        }
+        let is_it = |entry: Held<'_>| entry.key() == self.key;
+        self.table?.find(self.hash, is_it)?.share()
+    }
+}
+
+/// Has the entries fetched.
 ///
 /// A look at a key goes to its table, from there to a slot, and from there to an entry, and each is
 /// most likely not in the cache. Here the same step is done for all keys before the next: the
 /// processor does not wait for one to begin the next, as none depends on another. Slots and entries are
 /// asked for, not read: what is read holds up what is behind it, once the processor has begun a dozen.
-pub(super) fn warm<'a>(keys: impl Iterator<Item = (&'a Tables, &'a [u8])>) {
-    let tables = keys.filter_map(|(tables, key)| {
-        let (hash, index) = tables.place(key);
-        Some((hash, tables.tables.get(index)?))
-    });
-    let tables: SmallVec<[_; WARM_AT_ONCE]> = tables.collect();
-    for (hash, table) in &tables {
-        table.prefetch_home(*hash);
+fn fetch(looks: &mut Looks<'_>) {
+    for look in &*looks {
+        if let Some(table) = look.table {
+            table.prefetch_home(look.hash);
+        }
     }
-    for (hash, table) in &tables {
-        // Whose hash looks the same is most likely the one. What it is compared with lies elsewhere.
-        if let Some(held) = table.find(*hash, |_| true) {
-            held.prefetch();
+    for look in looks {
+        look.likely = look.table.and_then(|table| table.find(look.hash, |_| true));
+        if let Some(likely) = look.likely {
+            likely.prefetch();
         }
     }
 }

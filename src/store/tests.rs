@@ -82,6 +82,27 @@ fn to_warm_keys_changes_nothing_and_waits_for_nobody_who_changes_some() {
 }
 
 #[test]
+fn each_of_many_keys_is_found_as_it_would_be_by_itself() {
+    // So many that some have others before them whose hashes look the same.
+    const KEYS: u32 = 100_000;
+    for store in [with_shards(1, 0), with_shards(8, 0)] {
+        (0..KEYS).for_each(|n| set(&*store, &n.to_le_bytes(), &n.to_be_bytes()));
+        assert!(store.get_each(&[]).is_empty());
+        let keys: Vec<_> = (0..KEYS + 100).map(u32::to_le_bytes).collect();
+        // As many as are fetched together, and more; with one that comes twice and one that is not there.
+        for some in keys.chunks(13).chain(keys.chunks(1000).take(3)) {
+            let mut asked: Vec<_> = some.iter().map(<[u8; 4]>::as_slice).collect();
+            asked.extend([&b"\0\0\0\0"[..], b"none", b"\0\0\0\0"]);
+            let found = store.get_each(&asked);
+            assert_eq!(found.len(), asked.len());
+            for (entry, key) in found.into_iter().zip(asked) {
+                assert_eq!(entry, store.get(key), "{key:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn set_replaces_and_counts_once() {
     for store in stores() {
         set(&*store, b"k", b"a long first value");

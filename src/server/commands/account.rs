@@ -89,10 +89,10 @@ impl Session {
     }
 
     /// The same for a command that was carried out just now as many times as there are `requests`.
-    pub(in crate::server) fn count_run(
+    pub(in crate::server) fn count_run<'r, 'a: 'r>(
         &mut self,
         spec: &'static Spec,
-        requests: &[Found<'_>],
+        requests: impl Iterator<Item = &'r Found<'a>>,
         calls: Calls,
     ) {
         let calls = Calls {
@@ -104,7 +104,7 @@ impl Session {
         if !self.shared.settings.is_noted(calls.took) {
             return;
         }
-        for (index, request) in requests.iter().enumerate() {
+        for (index, request) in requests.enumerate() {
             let over = |threshold| over_in_run(&calls, index == 0, threshold);
             account.note_request(spec, &request.args, &over);
         }

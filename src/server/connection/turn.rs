@@ -21,7 +21,7 @@ use crate::protocol::ErrorReply;
 use crate::server::aside::{self, Aside};
 use crate::server::round::Round;
 use crate::server::session::{End, Taken};
-use crate::server::stretch::{Found, Stretch, Then};
+use crate::server::stretch::{self, Found, Stretch, Then};
 use crate::spares::Spares;
 
 /// Bytes read at once.
@@ -224,11 +224,11 @@ impl Connection {
         self.session.begin();
         self.lend_buffer();
         loop {
-            self.session.prepare(stretch);
             let before = self.session.decoder.reads_as();
             let mut then = stretch.then;
             let (read, others) = self.answer_reads(&stretch.requests);
             taken += read;
+            self.session.prepare(others);
             for request in others {
                 let (took, next) = self.take(request);
                 taken += took;
@@ -263,8 +263,7 @@ impl Connection {
     fn answer_reads<'r, 'a>(&mut self, requests: &'r [Found<'a>]) -> (usize, &'r [Found<'a>]) {
         let count = self.session.answer_reads(requests, WRITE_AT);
         let (answered, others) = requests.split_at_checked(count).unwrap_or_default();
-        let taken = answered.iter().map(|request| request.len).sum();
-        (taken, others)
+        (stretch::len(answered), others)
     }
 
     /// Carries out a request, or adds it to the batch. Says how many of its bytes are done with, and
