@@ -32,7 +32,7 @@ pub(crate) fn measure_all(criterion: &mut Criterion, input: &Input) {
         let store = LazyCell::new(|| input.store(shards, None));
         get(&mut group, &store, "get_hit", &input.asked, true);
         get(&mut group, &store, "get_miss", &input.absent, false);
-        warm_and_get(&mut group, &store, &input.asked);
+        get_each(&mut group, &store, &input.asked);
         set_existing(&mut group, &store, input);
         set_new(&mut group, &store, input);
         drop(store);
@@ -69,21 +69,19 @@ fn get(group: &mut Group<'_>, store: &Lazy<'_>, name: &str, keys: &[Key], is_the
     });
 }
 
-/// The keys of a pipeline's stretch of GETs, as `server::stretch` looks them up.
-fn warm_and_get(group: &mut Group<'_>, store: &Lazy<'_>, keys: &[Key]) {
+/// The keys of a pipeline's stretch of GETs, as `server::reads` looks them up.
+fn get_each(group: &mut Group<'_>, store: &Lazy<'_>, keys: &[Key]) {
     let mut stretches = keys.chunks_exact(WARM_AT_ONCE).cycle();
     group.throughput(Throughput::Elements(WARM_AT_ONCE as u64));
-    group.bench_function("warm_and_get_16", |bencher| {
+    group.bench_function("get_each_16", |bencher| {
         let store = &**store;
         let mut replies = Vec::new();
         measure::each(bencher, || {
             replies.clear();
             let keys = stretches.next().unwrap_or_default();
             let keys: SmallVec<[&[u8]; WARM_AT_ONCE]> = keys.iter().map(|key| &key[..]).collect();
-            store.warm(&keys);
-            for key in keys {
+            for entry in store.get_each(&keys) {
                 // As it is encoded: all of it is read.
-                let entry = store.get(key);
                 replies.extend_from_slice(entry.as_ref().map_or(&[], Entry::value));
             }
             black_box(&replies);
