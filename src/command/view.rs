@@ -19,7 +19,8 @@ pub struct View<'a> {
 pub struct LookedUp<'a> {
     key: &'a [u8],
     entry: Cell<Option<Entry>>,
-    used: Cell<bool>,
+    unused: Cell<bool>,
+    enough: Cell<bool>,
 }
 
 impl<'a> LookedUp<'a> {
@@ -28,8 +29,14 @@ impl<'a> LookedUp<'a> {
         Self {
             key,
             entry: Cell::new(entry),
-            used: Cell::new(false),
+            unused: Cell::new(true),
+            enough: Cell::new(true),
         }
+    }
+
+    /// Whether the store need not be looked at besides.
+    pub fn was_enough(&self) -> bool {
+        self.enough.get()
     }
 }
 
@@ -83,18 +90,19 @@ impl<'a> View<'a> {
             Moment::Clock(clock, _) if entry.is_live(clock.now()) => Some(entry),
             Moment::Clock(clock, _) => {
                 let time = clock.expiry_time();
-                self.store.get(key).filter(|entry| entry.is_live(time))
+                self.look_up(key).filter(|entry| entry.is_live(time))
             }
         }
     }
 
     fn look_up(&self, key: &[u8]) -> Option<Entry> {
-        match self.looked_up {
-            Some(found) if ptr::eq(found.key, key) && !found.used.replace(true) => {
-                found.entry.take()
+        if let Some(found) = self.looked_up {
+            if ptr::eq(found.key, key) && found.unused.take() {
+                return found.entry.take();
             }
-            _ => self.store.get(key),
+            found.enough.take();
         }
+        self.store.get(key)
     }
 
     /// Whether an entry that was just taken from this store has not expired.
@@ -189,17 +197,23 @@ mod tests {
         let looks = |before: Option<Entry>, keys: [&[u8]; 2]| {
             let looked_up = LookedUp::new(key, before);
             let view = view.having(&looked_up);
-            keys.map(|key| view.get(key))
+            let first = view.get(keys[0]);
+            let enough = looked_up.was_enough();
+            let found = [first, view.get(keys[1])];
+            assert!(!looked_up.was_enough());
+            (found, enough)
         };
         let before = entry(b"before", Some(Timestamp(200)));
-        let [first, second] = looks(Some(before.clone()), [key, key]);
+        let ([first, second], enough) = looks(Some(before.clone()), [key, key]);
+        assert!(enough);
         assert_eq!([first, second], [Some(before), Some(now.clone())]);
-        assert_eq!(looks(None, [key, key]), [None, Some(now.clone())]);
+        assert_eq!(looks(None, [key, key]), ([None, Some(now.clone())], true));
         let expired = Some(entry(b"before", Some(Timestamp(100))));
         let again = [Some(now.clone()), Some(now.clone())];
-        assert_eq!(looks(expired, [key, key]), again);
+        assert_eq!(looks(expired, [key, key]), (again, false));
         // It is that request's key, and no other of the same bytes.
-        let [other, equal] = looks(None, [b"other", same]);
+        let ([other, equal], enough) = looks(None, [b"other", same]);
+        assert!(!enough);
         assert_eq!(
             other.map(|entry| entry.value().to_vec()),
             Some(b"own".to_vec())

@@ -112,9 +112,13 @@ impl State {
         found.unwrap_or_else(|| self.view_whole(read))
     }
 
-    /// The entries of these keys, unless some operation is half applied.
+    /// The entries of these keys, unless some operation is half applied: then what the looks need is fetched.
     pub(super) fn look_up(&self, keys: &[&[u8]]) -> Option<Each> {
-        self.sequence.read(|| self.store.get_each(keys))
+        let found = self.sequence.read(|| self.store.get_each(keys));
+        if found.is_none() {
+            self.store.warm(keys);
+        }
+        found
     }
 
     pub(super) fn view_whole<R>(&self, read: impl FnOnce(&View<'_>) -> R) -> R {

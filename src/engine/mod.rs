@@ -311,12 +311,13 @@ impl Engine {
         self.state.look_up(keys)
     }
 
-    /// The same as [`read`](Self::read) of one key, whose entry has just been looked up.
-    pub fn read_of(&self, run: ReadFn, args: &[&[u8]], entry: Option<Entry>) -> Reply {
-        let key = args.first().copied().unwrap_or_default();
-        let looked_up = LookedUp::new(key, entry);
-        let read = |view: &View<'_>| run(&view.having(&looked_up), args);
-        self.state.view_key(read)
+    /// The same as [`read`](Self::read) of one key, the first of `args`, whose entry was looked up before. Nothing
+    /// if that is not enough, as the entry has expired. What is [`read`](Self::read) instead may be newer than
+    /// what was looked up with it, so whoever asks one after the other looks up all behind it anew.
+    pub fn read_of(&self, run: ReadFn, args: &[&[u8]], entry: Option<Entry>) -> Option<Reply> {
+        let looked_up = LookedUp::new(args.first().copied()?, entry);
+        let reply = run(&self.state.view().having(&looked_up), args);
+        looked_up.was_enough().then_some(reply)
     }
 
     /// The same for a read that may take long and sees any key as it is then. Of the `words` of its request the

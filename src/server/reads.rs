@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::session::{Replies, Session};
 use super::stretch::Found;
-use crate::command::{Flags, Keys, ReadFn, Run, Sees, Spec};
+use crate::command::{Flags, Keys, ReadFn, Reply, Run, Sees, Spec};
 use crate::metrics::Calls;
 use crate::protocol;
 use crate::store::{Each, Entry, WARM_AT_ONCE};
@@ -53,14 +53,13 @@ impl Session {
         if reads.len() < 2 || !self.only_answers() {
             return 0;
         }
-        let mut entries = self.look_up(&reads);
+        let mut entries = self.look_up(&reads).into_iter();
         let mut answered = 0;
         while self.out.len() < enough
             && let Some(rest @ [first, ..]) = reads.get(answered..)
             && self.only_answers()
         {
-            let entries = entries.get_mut(answered..).unwrap_or_default();
-            answered += self.answer_run(first.spec, rest, entries, enough);
+            answered += self.answer_run(first.spec, rest, &mut entries, enough);
         }
         answered
     }
@@ -78,7 +77,7 @@ impl Session {
         &mut self,
         spec: &'static Spec,
         reads: &[QuickRead<'_, '_>],
-        entries: &mut [Option<Entry>],
+        entries: &mut impl Iterator<Item = Option<Entry>>,
         enough: usize,
     ) -> usize {
         self.note_asked(spec);
@@ -89,11 +88,7 @@ impl Session {
             if self.out.len() >= enough {
                 break;
             }
-            let engine = &self.shared.engine;
-            let reply = match entries.get_mut(answered) {
-                Some(entry) => engine.read_of(read.run, read.args(), entry.take()),
-                None => engine.read(read.run, read.args(), Sees::Key),
-            };
+            let reply = self.reply_to(read, entries);
             let words = read.request.args.len();
             calls = calls.and(self.outcome(spec, words, &reply));
             protocol::encode(reply, read.request.dialect, &mut self.out);
@@ -102,6 +97,22 @@ impl Session {
         let requests = reads.iter().take(answered).map(|read| read.request);
         self.count_run(spec, requests, calls);
         answered
+    }
+
+    /// The reply to the next of them, of the next of the entries. Where that is not enough the store is looked at
+    /// again, and so it is for all behind it: none of them may see less than one before.
+    fn reply_to(
+        &self,
+        read: &QuickRead<'_, '_>,
+        entries: &mut impl Iterator<Item = Option<Entry>>,
+    ) -> Reply {
+        let engine = &self.shared.engine;
+        let next = entries.next();
+        let looked_up = next.and_then(|entry| engine.read_of(read.run, read.args(), entry));
+        looked_up.unwrap_or_else(|| {
+            entries.for_each(drop);
+            engine.read(read.run, read.args(), Sees::Key)
+        })
     }
 
     /// Whether a read is answered now, and nobody but its client is told of it. What others change about that

@@ -1,7 +1,8 @@
 //! A stretch of a pipeline: requests that were found one behind the other.
 //!
 //! They are found before the first of them is carried out, so that what their reads will look at
-//! can be fetched from memory all at a time (see [`InMemStore::warm`](crate::store::InMemStore::warm)).
+//! can be fetched from memory all at a time (see [`InMemStore::warm`](crate::store::InMemStore::warm), and
+//! `reads` for those that a stretch begins with).
 
 use smallvec::SmallVec;
 

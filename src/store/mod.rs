@@ -41,7 +41,7 @@ pub trait InMemStore: fmt::Debug + Send + Sync {
     /// nobody, and need not do anything.
     fn warm(&self, keys: &[&[u8]]);
     /// The entries of these keys, each as [`get`](Self::get) finds it at some moment meanwhile. What the looks
-    /// need is fetched as [`warm`](Self::warm) does, and no key is looked for a second time.
+    /// need is fetched as [`warm`](Self::warm) does. Where keys are being changed it waits, as `get` does.
     fn get_each(&self, keys: &[&[u8]]) -> Each;
     /// Puts an entry in, in place of the one its key had, which is handed back: a large one is
     /// freed by the caller, not under a lock.

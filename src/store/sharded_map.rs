@@ -103,6 +103,7 @@ impl InMemStore for ShardedMap {
             let Some(tables) = self.shard(key).try_tables() else {
                 // Some are being changed.
                 drop(held);
+                self.warm(keys);
                 return keys.iter().map(|key| self.get(key)).collect();
             };
             held.push((tables, *key));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use postres::command::{Applier, Command, Operation};
+use postres::command::{Applier, Command, Operation, ReadFn, Reply};
 use postres::engine::{Batch, CompactionOptions, Engine, Running};
 use postres::protocol::Dialect;
 use postres::store::{self, Entry, InMemStore};
@@ -207,6 +207,45 @@ fn a_key_that_was_seen_gone_does_not_come_back_when_the_clock_goes_back() {
 }
 
 #[test]
+fn what_was_looked_up_is_no_reply_once_it_has_expired() {
+    runtime().block_on(async {
+        let live = Live::start(&Disk::default(), 0);
+        assert_eq!(live.ask("SET a old PX 1000").await, "+OK");
+        assert_eq!(live.ask("SET b old").await, "+OK");
+        let keys = [&b"a"[..], b"b", b"none"];
+        let look_up = || live.engine.look_up(&keys).unwrap();
+        let read = |key: usize, entry: &Option<Entry>| {
+            let value: ReadFn = |view, args| {
+                let entry = view.get(args[0]);
+                entry.map_or(Reply::Integer(0), |entry| {
+                    Reply::Bytes(entry.value().to_vec())
+                })
+            };
+            live.engine.read_of(value, &keys[key..=key], entry.clone())
+        };
+        let bytes = |value: &[u8]| Some(Reply::Bytes(value.to_vec()));
+        let before = look_up();
+        // Others write meanwhile: what was looked up is as it was.
+        assert_eq!(live.ask("SET b new").await, "+OK");
+        assert_eq!(live.ask("SET none new").await, "+OK");
+        let replies = |entries: &[Option<Entry>]| [0, 1, 2].map(|at| read(at, &entries[at]));
+        assert_eq!(
+            replies(&before),
+            [bytes(b"old"), bytes(b"old"), Some(Reply::Integer(0))]
+        );
+        live.at(1000);
+        // A reply from now on would be newer than those behind it.
+        assert_eq!(live.ask("SET a new").await, "+OK");
+        assert_eq!(read(0, &before[0]), None);
+        assert_eq!(
+            replies(&look_up()),
+            [bytes(b"new"), bytes(b"new"), bytes(b"new")]
+        );
+        live.stop().await;
+    });
+}
+
+#[test]
 fn a_key_that_a_write_under_way_lets_live_on_is_not_seen_gone_meanwhile() {
     runtime().block_on(async {
         let disk = Disk::default();
@@ -272,7 +311,7 @@ proptest! {
                         applier.at_once(position, now, |applier| run(&applier.view(), args))
                     }
                     Command::Ready(reply) => reply,
-                    Command::Server(_) => postres::command::Reply::Ok,
+                    Command::Server(_) => Reply::Ok,
                 })
             });
             let [one, other] = replies.map(|reply| sent(reply, Dialect::Resp2));

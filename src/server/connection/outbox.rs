@@ -108,7 +108,7 @@ impl Outbox {
     }
 
     /// Lends it the writer until the batch is carried out. The task runs before that only if something else wakes
-    /// it, and then only if replies are left, or it asks for it with `wake_when_written`.
+    /// it, and then, if all replies are written, only if it asks for it with `wake_when_written`.
     pub(super) fn lend(&self, writer: &mut Option<OwnedWriteHalf>, wake_when_written: bool) {
         let mut state = self.state.lock();
         // It may have been carried out just now: then the task was woken.

@@ -228,7 +228,10 @@ impl Connection {
             let mut then = stretch.then;
             let (read, others) = self.answer_reads(&stretch.requests);
             taken += read;
-            self.session.prepare(others);
+            // Otherwise the replies are written first, and the rest is decoded anew.
+            if self.session.out.len() < WRITE_AT {
+                self.session.prepare(others);
+            }
             for request in others {
                 let (took, next) = self.take(request);
                 taken += took;
