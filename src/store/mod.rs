@@ -40,8 +40,9 @@ pub trait InMemStore: fmt::Debug + Send + Sync {
     /// one after the other each wait for memory several times over. Changes nothing, waits for
     /// nobody, and need not do anything.
     fn warm(&self, keys: &[&[u8]]);
-    /// The entries of these keys, each as [`get`](Self::get) finds it at some moment meanwhile. What the looks
-    /// need is fetched as [`warm`](Self::warm) does. Where keys are being changed it waits, as `get` does.
+    /// The entries of these keys, each as [`get`](Self::get) finds it at some moment meanwhile, none at an earlier
+    /// one than a key before it. What the looks need is fetched as [`warm`](Self::warm) does. Where keys are being
+    /// changed it waits, as `get` does.
     fn get_each(&self, keys: &[&[u8]]) -> Each;
     /// Puts an entry in, in place of the one its key had, which is handed back: a large one is
     /// freed by the caller, not under a lock.

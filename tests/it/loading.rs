@@ -16,12 +16,7 @@ use crate::support::process::{self, eventually};
 
 /// The lines of INFO's section.
 fn info(client: &mut Client, section: &str) -> Vec<String> {
-    let lines = client.request(&format!("INFO {section}"));
-    let count = lines.strip_prefix("+OK ").map(str::to_owned);
-    match count.and_then(|count| count.parse::<usize>().ok()) {
-        Some(count) => (0..count).map(|_| client.reply()).collect(),
-        None => panic!("{lines}"),
-    }
+    client.list(&format!("INFO {section}"))
 }
 
 fn field(client: &mut Client, section: &str, name: &str) -> String {

@@ -62,9 +62,12 @@ impl Client {
 
     /// Asks for a list on one line, and waits for its lines.
     pub fn list(&mut self, line: &str) -> Vec<String> {
-        let count = self.request(line);
-        let count = count.strip_prefix("+OK ").expect("a list");
-        let lines = (0..count.parse().unwrap()).map(|_| self.reply().trim_end().to_owned());
+        let header = self.request(line);
+        let count = header.strip_prefix("+OK ").map(str::parse::<usize>);
+        let Some(Ok(count)) = count else {
+            panic!("no list: {header}");
+        };
+        let lines = (0..count).map(|_| self.reply().trim_end().to_owned());
         lines.collect()
     }
 
