@@ -43,37 +43,42 @@ fn elements(client: &mut Client) -> Vec<String> {
     (0..count).map(|_| client.reply()).collect()
 }
 
-fn beside_a_writer(rounds: usize, read: impl Fn(&mut Client, usize) + Sync) {
-    let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(dir.path(), &["-shards", "8", "-fsync", "never"]);
-    let done = AtomicBool::new(false);
-    let first: Vec<_> = keys().iter().map(|key| format!("{key} 0")).collect();
-    assert_eq!(
-        server
-            .connect()
-            .request(&format!("MSET {}", first.join(" "))),
-        "+OK"
-    );
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(|| write(&mut server.connect(), &done));
-        let reader = || {
-            let mut client = server.connect();
-            (0..rounds).for_each(|round| read(&mut client, round));
-        };
-        let readers = [scope.spawn(reader), scope.spawn(reader)];
-        let read = readers.map(std::thread::ScopedJoinHandle::join);
-        done.store(true, Ordering::Relaxed);
-        writer.join().unwrap();
-        read.into_iter().for_each(|read| read.unwrap());
-    });
-    server.stop();
+/// Reads so many times, twice at a time, beside somebody who writes until then, with one thread for clients and
+/// with two.
+fn beside(
+    write: impl Fn(&mut Client, &AtomicBool) + Sync,
+    rounds: usize,
+    read: impl Fn(&mut Client, usize) + Sync,
+) {
+    for threads in ["1", "2"] {
+        let dir = tempfile::tempdir().unwrap();
+        let args = ["-shards", "8", "-fsync", "never", "-threads", threads];
+        let server = Server::start(dir.path(), &args);
+        let first: Vec<_> = keys().iter().map(|key| format!("{key} 0")).collect();
+        let first = format!("MSET {}", first.join(" "));
+        assert_eq!(server.connect().request(&first), "+OK");
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| write(&mut server.connect(), &done));
+            let reader = || {
+                let mut client = server.connect();
+                (0..rounds).for_each(|round| read(&mut client, round));
+            };
+            let readers = [scope.spawn(reader), scope.spawn(reader)];
+            let read = readers.map(std::thread::ScopedJoinHandle::join);
+            done.store(true, Ordering::Relaxed);
+            writer.join().unwrap();
+            read.into_iter().for_each(|read| read.unwrap());
+        });
+        server.stop();
+    }
 }
 
 #[test]
 fn no_read_of_several_keys_sees_half_of_an_mset_or_of_a_transaction() {
     let mget = format!("MGET {}\n", keys().join(" "));
     let gets: String = keys().iter().map(|key| format!("GET {key}\n")).collect();
-    beside_a_writer(3000, |client, round| {
+    beside(write, 1500, |client, round| {
         let values = match round % 3 {
             0 => {
                 client.send(mget.as_bytes());
@@ -104,7 +109,7 @@ fn no_read_of_several_keys_sees_half_of_an_mset_or_of_a_transaction() {
 #[test]
 fn whoever_has_seen_a_part_of_a_transaction_sees_all_of_it_from_then_on() {
     let gets: String = keys().iter().map(|key| format!("GET {key}\n")).collect();
-    beside_a_writer(1500, |client, round| {
+    beside(write, 750, |client, round| {
         client.send(gets.as_bytes());
         let values: Vec<u64> = (0..KEYS)
             .map(|_| {
@@ -116,6 +121,36 @@ fn whoever_has_seen_a_part_of_a_transaction_sees_all_of_it_from_then_on() {
                     .unwrap()
             })
             .collect();
+        assert!(values.is_sorted(), "round {round}: {values:?}");
+    });
+}
+
+/// Gives two keys the same value, a larger one each time, of which the first has expired before it gets the next.
+fn write_what_expires(client: &mut Client, done: &AtomicBool) {
+    for n in 1.. {
+        if done.load(Ordering::Relaxed) {
+            return;
+        }
+        let sets = format!("MULTI\nSET key:0 {n} PX 1\nSET key:1 {n}\nEXEC\n");
+        client.send(sets.as_bytes());
+        for expected in ["+OK", "+QUEUED", "+QUEUED", "+OK 2", "OK", "OK"] {
+            assert_eq!(client.reply(), expected);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Reads of a pipeline are looked up together, and one whose key has expired meanwhile is looked up again.
+#[test]
+fn no_read_sees_less_than_one_ahead_of_it_that_had_to_look_again() {
+    let gets = "GET key:0\nGET key:1\n".repeat(8);
+    beside(write_what_expires, 4000, |client, round| {
+        client.send(gets.as_bytes());
+        let values = (0..16).map(|_| client.reply());
+        let values: Vec<_> = values
+            .filter_map(|value| Some(value.strip_prefix("+OK ")?.parse::<u64>().unwrap()))
+            .collect();
+        assert!(values.len() >= 8);
         assert!(values.is_sorted(), "round {round}: {values:?}");
     });
 }
