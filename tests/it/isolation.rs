@@ -125,7 +125,8 @@ fn whoever_has_seen_a_part_of_a_transaction_sees_all_of_it_from_then_on() {
     });
 }
 
-/// Gives two keys the same value, a larger one each time, of which the first has expired before it gets the next.
+/// Gives two keys the same value, a larger one each time, of which the first has mostly expired before it gets the
+/// next.
 fn write_what_expires(client: &mut Client, done: &AtomicBool) {
     for n in 1.. {
         if done.load(Ordering::Relaxed) {
