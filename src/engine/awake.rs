@@ -4,25 +4,35 @@
 //! a core that rests takes some 25 us to come back, and whoever wakes a thread on it 20 us to send for it; of the
 //! 0.8 ms in which 50 writers go round that is a good part. So it looks at the network, and at the log, for
 //! a while instead. What it finds is carried out, and the next group begun.
+//!
+//! That is only worth it on a core that nobody else wants. So between two looks it offers the core to other threads that
+//! are ready, perhaps the log's own. Where they have it for long, whether it was offered to them or taken for them, the
+//! core has other work, and for a while the thread rests when it waits, as if there were no such thing as this: who has
+//! rested mostly comes before who works all the time.
 
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TryRecvError;
 
 use super::Ticket;
 use crate::wal::group_commit::Submitter;
 
-/// It does so where one of the last two groups had so many submissions: a dozen writers may be in two groups that take
+/// It stays awake where one of the last two groups had so many submissions: a dozen writers may be in two groups that take
 /// turns. Of 4 and 6 writers the processor time would grow by two thirds, for nothing. Of 8, who seldom are all in one
 /// group, it grows by an eighth, for nothing yet, of 12 by a sixth, for a fifteenth more writes, of 32 by a seventh, for
 /// a quarter.
 const MANY: usize = 8;
 
 /// It stays awake no longer than this for each group. Where the last commit took longer, the next one will hardly be
-/// over by then, and the thread may rest.
+/// over by then, and the thread may rest; and where others have the core for longer, it is theirs.
 const AT_MOST: Duration = Duration::from_micros(500);
+
+/// Then it does not stay awake for so many times as long as they had the core, so that what is lost by trying is a
+/// hundredth; and no longer than this, since a process that was stopped finds that it took as long.
+const TIMES_AS_LONG: u32 = 100;
+const RESTS_AT_MOST: Duration = Duration::from_secs(1);
 
 /// Whether the thread stays awake.
 #[derive(Debug)]
@@ -30,6 +40,8 @@ pub(super) struct Awake {
     may: bool,
     /// How many submissions the last two groups had.
     last_two: [usize; 2],
+    /// Until when it does not stay awake, as others want the core.
+    rests_until: Option<Instant>,
 }
 
 impl Awake {
@@ -38,6 +50,7 @@ impl Awake {
         Self {
             may,
             last_two: [0; 2],
+            rests_until: None,
         }
     }
 
@@ -47,29 +60,53 @@ impl Awake {
         self.last_two = [last, submissions];
     }
 
-    fn stays(&self) -> bool {
-        self.may && self.last_two.iter().any(|&count| count >= MANY)
+    fn stays(&self, now: Instant) -> bool {
+        let rests = self.rests_until.is_some_and(|until| now < until);
+        self.may && !rests && self.last_two.iter().any(|&count| count >= MANY)
+    }
+
+    /// While it stayed awake, until `now`, others had the core for so long.
+    fn others_had(&mut self, now: Instant, the_core: Duration) {
+        if the_core >= AT_MOST {
+            let rest = the_core.saturating_mul(TIMES_AS_LONG).min(RESTS_AT_MOST);
+            self.rests_until = Some(now + rest);
+        }
     }
 
     /// Waits until a group has begun, and keeps the thread from resting meanwhile, while one is committed. Nothing if
     /// the engine is gone.
     pub(super) async fn next_begun(
-        &self,
+        &mut self,
         begun: &mut mpsc::Receiver<()>,
         submitter: &Weak<Submitter<Ticket>>,
     ) -> Option<()> {
         let since = Instant::now();
-        let may = self.stays();
-        let commits = || submitter.upgrade().is_some_and(|log| log.is_busy(AT_MOST));
-        while may && since.elapsed() < AT_MOST && commits() {
-            match begun.try_recv() {
-                Ok(()) => return Some(()),
-                Err(TryRecvError::Disconnected) => return None,
-                // Runs again once the runtime has looked at the network.
-                Err(TryRecvError::Empty) => tokio::task::yield_now().await,
-            }
+        if self.stays(since) {
+            let had_it = core_time();
+            look(begun, submitter, since).await;
+            let now = Instant::now();
+            let has_it = core_time().saturating_sub(had_it);
+            self.others_had(now, (now - since).saturating_sub(has_it));
         }
         begun.recv().await
+    }
+}
+
+/// For how long this thread has had a core.
+fn core_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// Looks at the network and at the log until a group has begun, or none is committed any more.
+async fn look(begun: &mpsc::Receiver<()>, submitter: &Weak<Submitter<Ticket>>, since: Instant) {
+    let commits = || submitter.upgrade().is_some_and(|log| log.is_busy(AT_MOST));
+    while begun.is_empty() && since.elapsed() < AT_MOST && commits() {
+        // Runs again once the runtime has looked at the network.
+        tokio::task::yield_now().await;
+        if begun.is_empty() {
+            std::thread::yield_now();
+        }
     }
 }
 
@@ -79,15 +116,44 @@ mod tests {
 
     #[test]
     fn one_of_the_last_two_groups_must_have_been_of_many() {
+        let now = Instant::now();
         let mut awake = Awake::new(true);
         let mut behind = |submissions| {
             awake.has_completed(submissions);
-            awake.stays()
+            awake.stays(now)
         };
         assert_eq!([1, MANY - 1].map(&mut behind), [false; 2]);
         assert_eq!([MANY, 1, 1].map(&mut behind), [true, true, false]);
         let mut never = Awake::new(false);
         never.has_completed(100);
-        assert!(!never.stays());
+        assert!(!never.stays(now));
+    }
+
+    #[test]
+    fn where_others_want_the_core_it_does_not_stay_awake_for_a_hundred_times_as_long() {
+        let now = Instant::now();
+        let mut awake = Awake::new(true);
+        awake.has_completed(MANY);
+        let instant = Duration::from_nanos(1);
+        // The log's thread, say: it soon sleeps again.
+        awake.others_had(now, AT_MOST - instant);
+        assert!(awake.stays(now));
+        // Who works all the time has the core until the scheduler takes it back; and a process may be stopped for long.
+        let long = Duration::from_secs(3600);
+        for (the_core, rest) in [(AT_MOST, AT_MOST * TIMES_AS_LONG), (long, RESTS_AT_MOST)] {
+            awake.others_had(now, the_core);
+            assert!(!awake.stays(now) && !awake.stays(now + rest - instant));
+            assert!(awake.stays(now + rest));
+        }
+    }
+
+    #[test]
+    fn only_what_a_thread_works_counts_as_its_time_on_a_core() {
+        let before = core_time();
+        std::thread::sleep(Duration::from_millis(20));
+        let slept = core_time() - before;
+        assert!(slept < Duration::from_millis(10), "{slept:?}");
+        let begun = core_time();
+        while core_time() == begun {}
     }
 }
