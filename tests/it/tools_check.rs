@@ -9,10 +9,7 @@ use std::process::Command;
 
 use postres::tools::ToolError;
 use postres::tools::check::check;
-use postres::tools::dump::{Form, dump};
 use postres::tools::repair::repair;
-use postres::wal::Lsn;
-use postres::wal::fs::StdFs;
 use postres::wal::recovery::RecoveryError;
 use postres::wal::segment::{MAX_CAPACITY, SegmentHeader};
 use postres::wal::snapshot::SnapshotHeader;
@@ -103,16 +100,7 @@ fn a_compacted_log_is_checked_and_dumped_with_its_snapshot() {
         "{stdout}"
     );
     assert!(stdout.contains("to 65, the last"), "{stdout}");
-    let mut dumped = Vec::new();
-    let ending = dump(
-        &StdFs,
-        &wal_path(dir.path()),
-        Lsn(1),
-        Form::Text,
-        &mut dumped,
-    );
-    let ending = ending.unwrap().unwrap().to_string();
-    let dumped = String::from_utf8(dumped).unwrap();
+    let (dumped, ending) = done(dir.path(), &["dump", "-wal", "wal_file"]);
     let first: u64 = dumped.split(' ').next().unwrap().parse().unwrap();
     assert!((2..=41).contains(&first), "{first}");
     assert_eq!(dumped.lines().count() as u64, 66 - first);

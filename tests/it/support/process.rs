@@ -1,6 +1,6 @@
 //! The real binary, started in a folder of the test's own.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -71,12 +71,33 @@ pub fn file_names(dir: &Path) -> Vec<String> {
 pub fn run(mut command: Command) -> Output {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the binary starts");
-    if wait(&mut child, TIMEOUT).is_none() {
+    // Read meanwhile, since a full pipe would hold it up.
+    let stdout = all_of(child.stdout.take());
+    let stderr = all_of(child.stderr.take());
+    let ended = wait(&mut child, TIMEOUT);
+    if ended.is_none() {
         let _ = child.kill();
-        let output = child.wait_with_output().unwrap();
-        panic!("{command:?} still runs, having said {output:?}");
     }
-    child.wait_with_output().expect("its output is read")
+    let output = Output {
+        status: child.wait().expect("the process is ours"),
+        stdout: stdout.join().expect("its stdout is read"),
+        stderr: stderr.join().expect("its stderr is read"),
+    };
+    assert!(
+        ended.is_some(),
+        "{command:?} still runs, having said {output:?}"
+    );
+    output
+}
+
+/// What comes from a pipe until it ends.
+fn all_of(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {
+    let mut pipe = pipe.expect("it is a pipe");
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).unwrap();
+        bytes
+    })
 }
 
 impl Server {
