@@ -13,10 +13,10 @@
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
-use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc;
 
 use super::Ticket;
+use crate::time::core_time;
 use crate::wal::group_commit::Submitter;
 
 /// It stays awake where one of the last two groups had so many submissions: a dozen writers may be in two groups that take
@@ -90,12 +90,6 @@ impl Awake {
         }
         begun.recv().await
     }
-}
-
-/// For how long this thread has had a core.
-fn core_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Looks at the network and at the log until a group has begun, or none is committed any more.

@@ -7,6 +7,7 @@ use parking_lot::MutexGuard;
 
 use super::committer::{Committer, Groups};
 use super::patience::Back;
+use super::stand_by::StandBy;
 use super::{Group, Lost, Shared, Submission, Waiting};
 use crate::wal::sabotage;
 use crate::wal::writer::AppendError;
@@ -41,6 +42,7 @@ pub(super) fn run<T>(
     mut deliver: impl FnMut(Group<T>),
 ) -> Result<(), AppendError> {
     let _close = CloseOnExit(Arc::clone(shared));
+    let mut stand_by = StandBy::default();
     loop {
         let (mut committer, batch, soon) = match next_turn(shared)? {
             Turn::Commit(committer, batch, soon) => (committer, batch, soon),
@@ -54,6 +56,7 @@ pub(super) fn run<T>(
             }
             Turn::Close(committer) => return committer.close(),
         };
+        stand_by.begin(batch.len());
         let mut took = Duration::ZERO;
         let mut back = Some(Back::of(&batch, soon));
         for submissions in Groups::of(batch) {
@@ -71,6 +74,10 @@ pub(super) fn run<T>(
             }
         }
         shared.waiting.lock().idle = Some(committer);
+        if stand_by.end(took) {
+            // Runs again when whoever it woke rests.
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 mod committer;
 mod log_thread;
 mod patience;
+mod stand_by;
 
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
