@@ -4,7 +4,7 @@
 //! `cargo bench --bench end_to_end -- [--rounds N] [--seconds S] [--keys N] [--case SUBSTRING]
 //! [--list] [--large [MILLIONS]] [--grow MILLIONS] [--scaling [MILLIONS,...]] [--part PART]
 //! [--without-cases] [--without-valkey] [--without-redis-benchmark] [--beside PROGRAM]
-//! [--report FILE] [--plots DIR] [--json FILE]`
+//! [--generator-core CORE] [--report FILE] [--plots DIR] [--json FILE]`
 //!
 //! Each case measures its contestants in turns, several rounds of it, so that whatever else the
 //! machine does falls on all of them, and compares figures of the same round. Each round has servers
@@ -194,6 +194,7 @@ fn choose_cases(options: &Options) -> Result<Vec<Case>> {
         if case.keys == cases::KEYS {
             case.keys = options.keys;
         }
+        case.generator_core = options.generator_core;
     }
     if options.beside.is_some() {
         cases.iter_mut().for_each(Case::beside_other_build);
@@ -258,6 +259,13 @@ fn about(options: &Options, lab: &Lab) -> Result<Vec<(&'static str, String)>> {
         ),
         ("rounds", format!("{rounds} of {seconds:?} for each server")),
         (
+            "whoever makes the load",
+            match options.generator_core {
+                Some(core) => format!("bound to core {core}, in cases"),
+                None => "bound to no core".to_owned(),
+            },
+        ),
+        (
             "ratio",
             "the case's first server to this one, median of the rounds".to_owned(),
         ),
@@ -295,6 +303,7 @@ fn load_only(cases: &[Case], options: &Options, address: SocketAddr) -> Result<(
         if case.preloaded {
             generator::run(address, case.protocol(), &case.preload())?;
         }
+        let _bound = case.generator_core.map(machine::bind).transpose()?;
         for round in 0..options.rounds {
             let measured = generator::run(address, case.protocol(), &case.load(length, round))?;
             let sample = Sample::new(&measured, machine::Used::default());

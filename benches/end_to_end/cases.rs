@@ -38,6 +38,8 @@ pub(crate) struct Case {
     pub(crate) values: Values,
     /// Which program sends it.
     pub(crate) generator: Generator,
+    /// The core that it is bound to while it is measured.
+    pub(crate) generator_core: Option<usize>,
     /// Whether every key is there before the measurement.
     pub(crate) preloaded: bool,
     /// Whether syncs are slower by [`SLOWER`].
@@ -122,6 +124,7 @@ impl Case {
             keys: KEYS,
             values: Values::default(),
             generator: Generator::Own,
+            generator_core: None,
             preloaded: true,
             slow_sync: false,
             goals: Vec::new(),

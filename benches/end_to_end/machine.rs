@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// File systems that live in memory, where a sync costs nothing.
 const IN_MEMORY: [&str; 2] = ["tmpfs", "ramfs"];
@@ -85,6 +86,33 @@ fn processor_ticks() -> Result<(f64, f64)> {
     let all: f64 = ticks.iter().sum();
     let idle: f64 = ticks.iter().skip(3).take(2).sum();
     Ok((all - idle, all))
+}
+
+/// Binds the calling thread to a core, and what it starts meanwhile, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    before: CpuSet,
+}
+
+/// Binds the calling thread to the core of this number.
+pub(crate) fn bind(core: usize) -> Result<Bound> {
+    let before = sched_getaffinity(None).context("asking for the cores of this thread")?;
+    let there = core < CpuSet::MAX_CPU && before.is_set(core);
+    ensure!(
+        there,
+        "--generator-core {core}: this process may not run there"
+    );
+    let mut only = CpuSet::new();
+    only.set(core);
+    sched_setaffinity(None, &only).with_context(|| format!("binding to core {core}"))?;
+    Ok(Bound { before })
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        // It was bound to these before, so it may be again.
+        let _ = sched_setaffinity(None, &self.before);
+    }
 }
 
 /// Whose processor time is asked for.

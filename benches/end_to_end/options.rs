@@ -25,6 +25,11 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = KEYS, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(MOST_KEYS)))]
     pub(crate) keys: u32,
 
+    /// Bind whoever makes the load of a case to this core, the servers to none: on a small machine the figures
+    /// depend on where the system puts them
+    #[arg(long, value_name = "CORE")]
+    pub(crate) generator_core: Option<usize>,
+
     /// Only the cases whose name contains this; may be given more than once
     #[arg(long, value_name = "SUBSTRING")]
     pub(crate) case: Vec<String>,

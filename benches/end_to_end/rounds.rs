@@ -9,6 +9,7 @@ use super::cases::{Case, Generator};
 use super::contestant::Contestant;
 use super::generator;
 use super::load::{Length, Load};
+use super::machine;
 use super::options::Options;
 use super::peers;
 use super::redis_benchmark;
@@ -96,6 +97,7 @@ fn turns(servers: usize, round: usize) -> Vec<usize> {
 }
 
 fn take_sample(case: &Case, lab: &Lab, server: &Server, load: &Load) -> Result<Sample> {
+    let _bound = case.generator_core.map(machine::bind).transpose()?;
     let before = server.used()?;
     let used = || Ok::<_, Error>(server.used()?.since(before));
     let sample = match case.generator {
