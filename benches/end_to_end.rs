@@ -128,6 +128,8 @@ fn run() -> Result<()> {
     if let Some(address) = options.at {
         return load_only(&cases, &options, address);
     }
+    // A core that is not there is told of before anything is built or filled.
+    drop(options.generator_core.map(machine::bind).transpose()?);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     for folder in [Some(folder), options.plots.as_deref()]
         .into_iter()
@@ -259,9 +261,9 @@ fn about(options: &Options, lab: &Lab) -> Result<Vec<(&'static str, String)>> {
         ),
         ("rounds", format!("{rounds} of {seconds:?} for each server")),
         (
-            "whoever makes the load",
+            "load generator",
             match options.generator_core {
-                Some(core) => format!("bound to core {core}, in cases"),
+                Some(core) => format!("bound to core {core} in cases"),
                 None => "bound to no core".to_owned(),
             },
         ),

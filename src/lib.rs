@@ -18,6 +18,7 @@
 
 pub mod command;
 pub mod config;
+mod cores;
 pub mod engine;
 pub mod metrics;
 pub mod protocol;

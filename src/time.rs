@@ -1,13 +1,11 @@
 //! Time as the log carries it. The only clock that reaches what is applied is the frame's (P5).
-//! And for how long threads have had a core.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -29,22 +27,6 @@ pub fn system_clock() -> Clock {
             .unwrap_or_default();
         Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     })
-}
-
-/// For how long the thread that calls this has had a core.
-pub fn core_time() -> Duration {
-    time_of(ClockId::ThreadCPUTime)
-}
-
-/// For how long all other threads of this process have had one, taken together.
-pub fn core_time_of_others() -> Duration {
-    // Asked for first, it cannot have grown beyond the sum of all.
-    let own = core_time();
-    time_of(ClockId::ProcessCPUTime).saturating_sub(own)
-}
-
-fn time_of(clock: ClockId) -> Duration {
-    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
 }
 
 /// The clock that the log and those who read share.

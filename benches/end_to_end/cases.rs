@@ -38,7 +38,7 @@ pub(crate) struct Case {
     pub(crate) values: Values,
     /// Which program sends it.
     pub(crate) generator: Generator,
-    /// The core that it is bound to while it is measured.
+    /// The core that this program is bound to while a case is measured, if any.
     pub(crate) generator_core: Option<usize>,
     /// Whether every key is there before the measurement.
     pub(crate) preloaded: bool,

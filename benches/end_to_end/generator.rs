@@ -18,9 +18,10 @@
 //!   servers, as much of their ratio is the generator's.
 //! - What it takes itself is part of both rates. The less the servers take, the more their ratio is
 //!   pulled towards 1: a ratio here understates what separate machines would show.
-//! - Nothing is bound to a core, unless `--generator-core` says so. On two cores a server of one thread has one for itself, beside
-//!   the generator's, while a server of two threads shares its second with the generator: that
-//!   counts against the latter. postres is of one there by default, and has a second for its log.
+//! - Nothing is bound to a core, unless `--generator-core` says so. On two cores a server of one
+//!   thread has one for itself, beside the generator's, while a server of two threads shares its
+//!   second with the generator: that counts against the latter. postres is of one there by default,
+//!   and has a second for its log.
 //! - Where a group has a rate it does not sleep, but looks at the clock and yields: a timer would
 //!   be late by more than a GET takes. It then uses what is left of a core, with every server
 //!   alike.

@@ -25,8 +25,8 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = KEYS, value_name = "N", value_parser = value_parser!(u32).range(1..=i64::from(MOST_KEYS)))]
     pub(crate) keys: u32,
 
-    /// Bind whoever makes the load of a case to this core, the servers to none: on a small machine the figures
-    /// depend on where the system puts them
+    /// Bind the load generator of each case to this core, and no server: on a small machine figures depend on
+    /// where the system puts them. Does nothing to --large and --scaling
     #[arg(long, value_name = "CORE")]
     pub(crate) generator_core: Option<usize>,
 

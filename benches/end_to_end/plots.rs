@@ -37,7 +37,14 @@ pub(crate) fn draw(
 ) -> Result<()> {
     let cases_foot = foot(
         about,
-        &["machine", "others before", "Valkey", "keys", "rounds"],
+        &[
+            "machine",
+            "others before",
+            "Valkey",
+            "keys",
+            "rounds",
+            "load generator",
+        ],
     );
     let large_foot = foot(about, &["machine", "others before", "Valkey"]);
     let to = |name: &str| folder.join(format!("{name}.svg"));

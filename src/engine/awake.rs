@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::Ticket;
-use crate::time::core_time;
+use crate::cores::{Wanted, core_time};
 use crate::wal::group_commit::Submitter;
 
 /// It stays awake where one of the last two groups had so many submissions: a dozen writers may be in two groups that take
@@ -29,19 +29,14 @@ const MANY: usize = 8;
 /// over by then, and the thread may rest; and where others have the core for longer, it is theirs.
 const AT_MOST: Duration = Duration::from_micros(500);
 
-/// Then it does not stay awake for so many times as long as they had the core, so that what is lost by trying is a
-/// hundredth; and no longer than this, since a process that was stopped finds that it took as long.
-const TIMES_AS_LONG: u32 = 100;
-const RESTS_AT_MOST: Duration = Duration::from_secs(1);
-
 /// Whether the thread stays awake.
 #[derive(Debug)]
 pub(super) struct Awake {
     may: bool,
     /// How many submissions the last two groups had.
     last_two: [usize; 2],
-    /// Until when it does not stay awake, as others want the core.
-    rests_until: Option<Instant>,
+    /// Whether others want the core, so that it does not stay awake.
+    wanted: Wanted,
 }
 
 impl Awake {
@@ -50,7 +45,7 @@ impl Awake {
         Self {
             may,
             last_two: [0; 2],
-            rests_until: None,
+            wanted: Wanted::default(),
         }
     }
 
@@ -61,16 +56,7 @@ impl Awake {
     }
 
     fn stays(&self, now: Instant) -> bool {
-        let rests = self.rests_until.is_some_and(|until| now < until);
-        self.may && !rests && self.last_two.iter().any(|&count| count >= MANY)
-    }
-
-    /// While it stayed awake, until `now`, others had the core for so long.
-    fn others_had(&mut self, now: Instant, the_core: Duration) {
-        if the_core >= AT_MOST {
-            let rest = the_core.saturating_mul(TIMES_AS_LONG).min(RESTS_AT_MOST);
-            self.rests_until = Some(now + rest);
-        }
+        self.may && !self.wanted.is(now) && self.last_two.iter().any(|&count| count >= MANY)
     }
 
     /// Waits until a group has begun, and keeps the thread from resting meanwhile, while one is committed. Nothing if
@@ -86,7 +72,8 @@ impl Awake {
             look(begun, submitter, since).await;
             let now = Instant::now();
             let has_it = core_time().saturating_sub(had_it);
-            self.others_had(now, (now - since).saturating_sub(has_it));
+            self.wanted
+                .others_had(now, (now - since).saturating_sub(has_it));
         }
         begun.recv().await
     }
@@ -107,6 +94,7 @@ async fn look(begun: &mpsc::Receiver<()>, submitter: &Weak<Submitter<Ticket>>, s
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cores::LONG;
 
     #[test]
     fn one_of_the_last_two_groups_must_have_been_of_many() {
@@ -124,30 +112,12 @@ mod tests {
     }
 
     #[test]
-    fn where_others_want_the_core_it_does_not_stay_awake_for_a_hundred_times_as_long() {
+    fn not_where_others_want_the_core() {
         let now = Instant::now();
         let mut awake = Awake::new(true);
         awake.has_completed(MANY);
-        let instant = Duration::from_nanos(1);
-        // The log's thread, say: it soon sleeps again.
-        awake.others_had(now, AT_MOST - instant);
         assert!(awake.stays(now));
-        // Who works all the time has the core until the scheduler takes it back; and a process may be stopped for long.
-        let long = Duration::from_secs(3600);
-        for (the_core, rest) in [(AT_MOST, AT_MOST * TIMES_AS_LONG), (long, RESTS_AT_MOST)] {
-            awake.others_had(now, the_core);
-            assert!(!awake.stays(now) && !awake.stays(now + rest - instant));
-            assert!(awake.stays(now + rest));
-        }
-    }
-
-    #[test]
-    fn only_what_a_thread_works_counts_as_its_time_on_a_core() {
-        let before = core_time();
-        std::thread::sleep(Duration::from_millis(20));
-        let slept = core_time() - before;
-        assert!(slept < Duration::from_millis(10), "{slept:?}");
-        let begun = core_time();
-        while core_time() == begun {}
+        awake.wanted.others_had(now, LONG);
+        assert!(!awake.stays(now));
     }
 }

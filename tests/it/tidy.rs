@@ -13,13 +13,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("time", &[]),
     ("metrics", &[]),
     ("spares", &[]),
+    ("cores", &[]),
     ("protocol", &[]),
     ("store", &["time"]),
-    ("wal", &["time"]),
+    ("wal", &["cores", "time"]),
     ("command", &["protocol", "store", "time"]),
     (
         "engine",
-        &["command", "protocol", "spares", "store", "time", "wal"],
+        &[
+            "command", "cores", "protocol", "spares", "store", "time", "wal",
+        ],
     ),
     (
         "server",

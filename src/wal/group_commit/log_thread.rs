@@ -42,7 +42,8 @@ pub(super) fn run<T>(
     mut deliver: impl FnMut(Group<T>),
 ) -> Result<(), AppendError> {
     let _close = CloseOnExit(Arc::clone(shared));
-    let mut stand_by = StandBy::default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut stand_by = StandBy::new(cores > 1);
     loop {
         let (mut committer, batch, soon) = match next_turn(shared)? {
             Turn::Commit(committer, batch, soon) => (committer, batch, soon),
@@ -75,8 +76,7 @@ pub(super) fn run<T>(
         }
         shared.waiting.lock().idle = Some(committer);
         if stand_by.end(took) {
-            // Runs again when whoever it woke rests.
-            std::thread::yield_now();
+            stand_by.give_way();
         }
     }
 }

@@ -1,0 +1,93 @@
+//! For how long threads have had a core, and whether others want one.
+
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// Others want a core if they have it for so long when it is offered to them, or taken for them. A thread that soon
+/// sleeps again has it for less.
+pub(crate) const LONG: Duration = Duration::from_micros(500);
+
+/// Then it is theirs for so many times as long as they had it, so that what is lost by offering it is a hundredth; and
+/// no longer than this, since a process that was stopped finds that it took as long.
+const TIMES_AS_LONG: u32 = 100;
+const AT_MOST: Duration = Duration::from_secs(1);
+
+/// Whether others want the core of a thread that would be quicker if it did not rest.
+#[derive(Debug, Default)]
+pub(crate) struct Wanted {
+    until: Option<Instant>,
+}
+
+impl Wanted {
+    /// Whether they do at `now`, as far as is known.
+    pub(crate) fn is(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    /// Until `now` others had the core for so long.
+    pub(crate) fn others_had(&mut self, now: Instant, the_core: Duration) {
+        if the_core >= LONG {
+            let theirs = the_core.saturating_mul(TIMES_AS_LONG).min(AT_MOST);
+            self.until = Some(now + theirs);
+        }
+    }
+}
+
+/// For how long the thread that calls this has had a core.
+pub(crate) fn core_time() -> Duration {
+    time_of(ClockId::ThreadCPUTime)
+}
+
+/// For how long all other threads of this process have had one, taken together. Of one that has one right now what it
+/// has had since the last tick of its core may be missing.
+pub(crate) fn core_time_of_others() -> Duration {
+    // The own time is asked for first, so it is never more than the sum.
+    let own = core_time();
+    time_of(ClockId::ProcessCPUTime).saturating_sub(own)
+}
+
+fn time_of(clock: ClockId) -> Duration {
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_that_others_had_for_long_is_theirs_for_a_hundred_times_as_long() {
+        let now = Instant::now();
+        let mut wanted = Wanted::default();
+        let instant = Duration::from_nanos(1);
+        wanted.others_had(now, LONG - instant);
+        assert!(!wanted.is(now));
+        // Who works all the time has the core until the scheduler takes it back; and a process may be stopped for long.
+        let hour = Duration::from_secs(3600);
+        for (the_core, theirs) in [(LONG, LONG * TIMES_AS_LONG), (hour, AT_MOST)] {
+            wanted.others_had(now, the_core);
+            assert!(wanted.is(now) && wanted.is(now + theirs - instant));
+            assert!(!wanted.is(now + theirs));
+        }
+    }
+
+    #[test]
+    fn only_what_a_thread_works_counts_as_its_time_on_a_core() {
+        let before = core_time();
+        std::thread::sleep(Duration::from_millis(20));
+        let slept = core_time() - before;
+        assert!(slept < Duration::from_millis(10), "{slept:?}");
+        let begun = core_time();
+        while core_time() == begun {}
+    }
+
+    #[test]
+    fn what_another_thread_works_counts_as_the_time_of_others() {
+        const WORK: Duration = Duration::from_millis(5);
+        let before = core_time_of_others();
+        let work = || while core_time() < WORK {};
+        assert!(std::thread::spawn(work).join().is_ok());
+        // Between its two looks this thread may have had a core for a moment that counts as the others'.
+        assert!(core_time_of_others() - before > WORK / 2);
+    }
+}
