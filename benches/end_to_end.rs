@@ -125,11 +125,11 @@ fn run() -> Result<()> {
             .iter()
             .try_for_each(|case| output.say(&format!("{}\n", case.name)));
     }
+    // A core that is not there is told of before anything is built or filled.
+    drop(options.generator_core.map(machine::bind).transpose()?);
     if let Some(address) = options.at {
         return load_only(&cases, &options, address);
     }
-    // A core that is not there is told of before anything is built or filled.
-    drop(options.generator_core.map(machine::bind).transpose()?);
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     for folder in [Some(folder), options.plots.as_deref()]
         .into_iter()

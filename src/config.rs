@@ -5,13 +5,13 @@ mod log;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{CommandFactory, FromArgMatches, Parser, ValueEnum};
 
+use crate::cores;
 use crate::engine::CompactionOptions;
 use crate::wal::{LogOptions, SyncPolicy};
 
@@ -320,8 +320,7 @@ impl Config {
     /// cores. The log's thread and the system's part of the network fill that core, and a thread
     /// that must share one makes the others wait.
     pub fn threads(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        self.threads.unwrap_or_else(|| (cores() - 1).max(1))
+        self.threads.unwrap_or_else(|| (cores::count() - 1).max(1))
     }
 
     /// How long a stop may take.

@@ -1,5 +1,6 @@
-//! For how long threads have had a core, and whether others want one.
+//! How many cores there are, for how long threads have had one, and whether others want it.
 
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -32,6 +33,11 @@ impl Wanted {
             self.until = Some(now + theirs);
         }
     }
+}
+
+/// How many cores this process may use; one if that cannot be told.
+pub(crate) fn count() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// For how long the thread that calls this has had a core.

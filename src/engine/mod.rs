@@ -31,7 +31,6 @@ mod running;
 mod steps;
 mod sweep;
 
-use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -41,6 +40,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, mpsc};
 use tokio::task::JoinError;
 
 use crate::command::{LookedUp, ReadFn, Reply, Sees, View, Watches};
+use crate::cores;
 use crate::store::{Each, Entry, InMemStore};
 use crate::time::{Clock, SharedClock, Timestamp, system_clock};
 use crate::wal::fs::Fs;
@@ -72,8 +72,7 @@ const LONG_READS: usize = 4;
 /// How many may be on this machine: one core is left to whoever serves clients, who may meet a lock of the store
 /// that such a read has.
 fn long_reads() -> Arc<Semaphore> {
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    Arc::new(Semaphore::new((cores - 1).clamp(1, LONG_READS)))
+    Arc::new(Semaphore::new((cores::count() - 1).clamp(1, LONG_READS)))
 }
 
 /// Told to everyone who still waits when the engine is gone.
@@ -240,7 +239,7 @@ impl Engine {
             self.loading.total.store(progress.total, Ordering::Relaxed);
             self.loading.done.store(progress.done, Ordering::Relaxed);
         };
-        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = cores::count();
         let (writer, report) = state.replay(|applier| {
             let mut replayer = Replayer::new(applier, threads, &told);
             recovery::open(fs, &options, &mut replayer)

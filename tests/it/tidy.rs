@@ -31,7 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tools", &["command", "time", "wal"]),
-    ("config", &["engine", "wal"]),
+    ("config", &["cores", "engine", "wal"]),
 ];
 
 /// The most lines of code a file may have; comments, blank lines and tests are not counted.

@@ -9,6 +9,7 @@ use super::committer::{Committer, Groups};
 use super::patience::Back;
 use super::stand_by::StandBy;
 use super::{Group, Lost, Shared, Submission, Waiting};
+use crate::cores;
 use crate::wal::sabotage;
 use crate::wal::writer::AppendError;
 
@@ -42,8 +43,7 @@ pub(super) fn run<T>(
     mut deliver: impl FnMut(Group<T>),
 ) -> Result<(), AppendError> {
     let _close = CloseOnExit(Arc::clone(shared));
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut stand_by = StandBy::new(cores > 1);
+    let mut stand_by = StandBy::new(cores::count() > 1);
     loop {
         let (mut committer, batch, soon) = match next_turn(shared)? {
             Turn::Commit(committer, batch, soon) => (committer, batch, soon),
