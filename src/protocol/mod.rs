@@ -204,6 +204,7 @@ impl Decoder {
     /// The same, for whoever has a place for the arguments: what that holds before is lost, and
     /// where there is no request, it means nothing afterwards. To move them costs as much as to
     /// find them.
+    #[inline]
     pub fn decode_into<'a>(
         &mut self,
         bytes: &'a [u8],
@@ -211,6 +212,9 @@ impl Decoder {
     ) -> Result<(Option<Dialect>, usize), ProtocolError> {
         if let Some(error) = self.failed {
             return Err(error);
+        }
+        if let Some(taken) = self.resp.decode_short(bytes, args) {
+            return Ok((Some(self.version.into()), taken));
         }
         let found = self.find(bytes, args);
         self.failed = found.as_ref().err().copied();

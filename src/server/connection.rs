@@ -11,6 +11,7 @@
 //! Back-pressure: while a client does not take its replies, or its batch waits for the log,
 //! nothing more of it is read (P8).
 
+mod buffers;
 mod outbox;
 mod replies;
 mod turn;
@@ -70,6 +71,8 @@ pub(super) struct Connection {
     /// A read that has come and is carried out in the next turn. Nothing more is read meanwhile, and there is
     /// no rest. A client that is killed before that gets no reply to it.
     aside: Option<Box<Aside>>,
+    /// Whether what was read last were several requests.
+    pipelined: bool,
     /// A batch that was handed over, until its replies are written. Nothing is read meanwhile.
     batch: Option<Submitted>,
     /// Where the replies to it go meanwhile: from the first one on.
@@ -89,6 +92,7 @@ impl Connection {
             session: Session::new(shared, Arc::clone(&connected.client)),
             rest: BytesMut::new(),
             aside: None,
+            pipelined: false,
             batch: None,
             outbox: None,
             connected,

@@ -31,6 +31,27 @@ pub(super) struct Found<'a> {
     pub(super) named: Option<&'static Spec>,
 }
 
+impl Found<'_> {
+    /// A place for one.
+    fn nothing() -> Self {
+        Self {
+            args: Args::new(),
+            dialect: Dialect::Silent,
+            len: 0,
+            named: None,
+        }
+    }
+
+    /// The command of its name. In most pipelines it is that of the request before.
+    fn named_as(&self, before: Option<&Self>) -> Option<&'static Spec> {
+        let name = self.args.first()?;
+        match before {
+            Some(before) if before.args.first() == Some(name) => before.named,
+            _ => command::lookup(name),
+        }
+    }
+}
+
 /// What comes behind a stretch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
@@ -57,37 +78,29 @@ impl<'a> Stretch<'a> {
         }
     }
 
-    /// Becomes the stretch that `bytes` begin with. In place: to move one costs as much as to decode
-    /// a request.
+    /// Becomes the stretch that `bytes` begin with. In place, and so is each of its requests found: to move
+    /// one costs as much as to decode it.
     pub(super) fn decode(&mut self, decoder: &mut Decoder, bytes: &'a [u8]) {
         self.requests.clear();
         self.then = Then::More;
         let mut at = 0;
         while self.then == Then::More && self.requests.len() < LONGEST {
+            self.requests.push(Found::nothing());
+            let [before @ .., found] = &mut self.requests[..] else {
+                break;
+            };
             let rest = bytes.get(at..).unwrap_or_default();
-            let mut args = Args::new();
-            match decoder.decode_into(rest, &mut args) {
+            match decoder.decode_into(rest, &mut found.args) {
                 Ok((Some(dialect), len)) => {
                     at += len;
-                    let named = args.first().and_then(|name| self.named(name));
-                    self.requests.push(Found {
-                        args,
-                        dialect,
-                        len,
-                        named,
-                    });
+                    (found.dialect, found.len) = (dialect, len);
+                    found.named = found.named_as(before.last());
+                    continue;
                 }
                 Ok((None, skipped)) => self.then = Then::Incomplete(skipped),
                 Err(error) => self.then = Then::Broken(error),
             }
-        }
-    }
-
-    /// The command of this name. In most pipelines it is that of the request before.
-    fn named(&self, name: &[u8]) -> Option<&'static Spec> {
-        match self.requests.last() {
-            Some(last) if last.args.first() == Some(&name) => last.named,
-            _ => command::lookup(name),
+            self.requests.pop();
         }
     }
 

@@ -115,6 +115,18 @@ impl RespDecoder {
         self.partial.as_ref().map_or(0, |partial| partial.wanted)
     }
 
+    /// Finds the elements of the request that `bytes` begin with, and its length, if it is short, as almost all are,
+    /// and nothing is known of it yet. What is anything else is for [`decode`](Self::decode). What `args` hold before
+    /// is lost.
+    #[inline]
+    pub fn decode_short<'a>(&self, bytes: &'a [u8], args: &mut Args<'a>) -> Option<usize> {
+        args.clear();
+        match self.partial {
+            None => short(bytes, args),
+            Some(_) => None,
+        }
+    }
+
     /// Finds the elements of the request that `bytes` begin with, and its length; `None` while it is
     /// not complete. No elements is a request too, and asks for nothing. Not to be called after an error.
     /// What `args` hold before is lost, and where no request is found, means nothing afterwards.
@@ -123,11 +135,7 @@ impl RespDecoder {
         bytes: &'a [u8],
         args: &mut Args<'a>,
     ) -> Result<Option<usize>, RespError> {
-        args.clear();
         let Some(partial) = &mut self.partial else {
-            if let Some(taken) = short(bytes, args) {
-                return Ok(Some(taken));
-            }
             let mut partial = Partial::of(self.untrusted);
             let found = partial.decode(bytes, args);
             if let Ok(None) = found {

@@ -37,6 +37,7 @@ fn over_in_run(calls: &Calls, first: bool, threshold: Duration) -> Option<Durati
 
 /// Looks at the reply to a request of so many words: what is counted of it, but for the time. The command
 /// comes with its number.
+#[inline]
 pub(in crate::server) fn outcome(
     metrics: &Metrics,
     (spec, command): (&'static Spec, usize),
@@ -71,6 +72,7 @@ impl Session {
 
     /// Looks at the reply to a request of so many words, before it is written: what is counted of
     /// it, but for the time.
+    #[inline]
     pub(in crate::server) fn outcome(
         &self,
         spec: &'static Spec,

@@ -15,7 +15,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::replies;
+use super::{buffers, replies};
 use crate::engine::{Applied, Recipient, Stopped};
 use crate::protocol::Output;
 use crate::server::Shared;
@@ -130,7 +130,7 @@ impl Outbox {
     /// task. So others wait no longer for many or large ones than if the task wrote them.
     fn write(&self, mut answers: Answers, writer: &OwnedWriteHalf) -> Delivered {
         let mut out = Output::new();
-        replies::lend_buffer(&mut out);
+        buffers::lend(&mut out);
         let all = replies::encode_some(&mut answers, &mut out);
         // The client may want none.
         if !out.is_empty() {
@@ -150,7 +150,7 @@ impl Outbox {
         if !all || !out.is_empty() {
             return Delivered::Left(answers, out);
         }
-        replies::give_back_buffer(&mut out);
+        buffers::give_back(&mut out);
         Delivered::Written(Instant::now())
     }
 

@@ -1,9 +1,5 @@
 //! What a connection writes: batches to the log, replies to the client.
-//!
-//! Replies are written to a buffer that the thread lends, from the first of them until all are sent. Those that are
-//! held back keep theirs, and others get new ones.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -13,8 +9,8 @@ use std::time::Instant;
 
 use tokio::io::AsyncWrite;
 
-use super::Connection;
 use super::outbox::{Delivered, Outbox};
+use super::{Connection, buffers};
 use crate::engine::{self, Applied, Recipient, Stopped};
 use crate::protocol::{self, Output};
 use crate::server::commands::{Answers, Pending};
@@ -23,35 +19,8 @@ use crate::store::Value;
 
 /// Replies are written out when they come to this many bytes. One reply may go beyond it.
 pub(super) const WRITE_AT: usize = 64 << 10;
-/// A thread keeps a buffer for replies up to this capacity.
-const KEEP_OUT: usize = 2 * WRITE_AT;
-/// Up to so many bytes of replies ahead of a pipeline's first write are held back, until all who are ready have been
-/// read.
+/// Up to so many bytes of a pipeline's replies are held back, until all who are ready have been read.
 const HOLD_UP_TO: usize = 4 << 10;
-
-thread_local! {
-    /// What one of the thread's connections writes to, from its first reply until all are written.
-    static WRITE_BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Lends the replies this thread's buffer, if they have none.
-pub(super) fn lend_buffer(out: &mut Output<Value>) {
-    WRITE_BUFFER.with_borrow_mut(|buffer| out.lend(buffer));
-}
-
-/// Gives the thread its buffer back, if all of it is written.
-pub(super) fn give_back_buffer(out: &mut Output<Value>) {
-    if let Some(buffer) = out.give_back()
-        && (1..=KEEP_OUT).contains(&buffer.capacity())
-    {
-        WRITE_BUFFER.with_borrow_mut(|spare| {
-            // Another may have been lent none, while this one's replies were held back.
-            if buffer.capacity() > spare.capacity() {
-                *spare = buffer;
-            }
-        });
-    }
-}
 
 /// Encodes the next of the replies, until all are, or there are enough to be written out. Says whether all are.
 pub(super) fn encode_some(answers: &mut Answers, out: &mut Output<Value>) -> bool {
@@ -74,14 +43,15 @@ pub(super) enum Submitted {
 }
 
 impl Connection {
-    /// Whether replies that stand ahead of a pipeline's first write wait for the others who are ready. They must not
-    /// wait for the disk. A client that is killed meanwhile does not get them.
+    /// Whether the replies to what was read wait for the others who are ready: of a pipeline, so that whoever reads
+    /// those of many is woken once for them. They must not wait for the disk. A client that is killed meanwhile does
+    /// not get them.
     pub(super) fn holds_back(&self) -> bool {
         let Session {
             batch, out, shared, ..
         } = &self.session;
-        let ahead = !batch.is_empty() && !out.is_empty();
-        ahead && out.len() <= HOLD_UP_TO && !shared.engine.may_block()
+        let several = self.pipelined || !batch.is_empty();
+        several && (1..=HOLD_UP_TO).contains(&out.len()) && !shared.engine.may_block()
     }
 
     /// Hands the batch over, if the log has room. Says whether it had.
@@ -152,7 +122,7 @@ impl Connection {
                 }
             },
         };
-        self.lend_buffer();
+        buffers::lend(&mut self.session.out);
         loop {
             let all = encode_some(&mut answers, &mut self.session.out);
             if self.poll_flush(cx)?.is_pending() {
@@ -163,7 +133,7 @@ impl Connection {
                 self.session.told = Some(Instant::now());
                 return Poll::Ready(Ok(()));
             }
-            self.lend_buffer();
+            buffers::lend(&mut self.session.out);
         }
     }
 
@@ -230,12 +200,7 @@ impl Connection {
                 }
             }
         }
-        give_back_buffer(&mut self.session.out);
+        buffers::give_back(&mut self.session.out);
         Poll::Ready(Ok(()))
-    }
-
-    /// Lends the replies a buffer, if they have none.
-    pub(super) fn lend_buffer(&mut self) {
-        lend_buffer(&mut self.session.out);
     }
 }

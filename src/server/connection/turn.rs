@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use super::replies::{Submitted, WRITE_AT};
-use super::{Connection, Next, clients};
+use super::{Connection, Next, buffers, clients};
 use crate::command::Reply;
 use crate::metrics::Counter;
 use crate::protocol::ErrorReply;
@@ -60,6 +60,10 @@ impl Connection {
                 }
                 return Poll::Pending;
             }
+            // What was held back.
+            if !self.session.out.is_empty() && self.poll_flush(cx)?.is_pending() {
+                return Poll::Ready(Ok(Next::Read));
+            }
             let read = match self.aside.take() {
                 Some(aside) => Poll::Ready(self.interpret_aside(aside)),
                 None => self.poll_read(cx, Self::interpret_or_set_aside)?,
@@ -75,9 +79,12 @@ impl Connection {
                 Poll::Pending if self.session.poll_shown(cx) => (Next::Read, 0),
                 Poll::Pending => return Poll::Pending,
             };
-            if matches!(next, Next::Read) && self.holds_back() && self.try_submit() {
-                if let Some(Submitted::UnderWay) = self.batch {
-                    // Behind all who are ready now: whoever reads the replies of all is woken once for them.
+            if matches!(next, Next::Read)
+                && self.holds_back()
+                && (self.session.batch.is_empty() || self.try_submit())
+            {
+                if !matches!(self.batch, Some(Submitted::Answered(_))) {
+                    // Behind all who are ready now.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
@@ -186,8 +193,9 @@ impl Connection {
     /// Carries out what was set aside. Says how long it is.
     pub(super) fn interpret_aside(&mut self, aside: Box<Aside>) -> (Next, usize) {
         ROUND.with_borrow_mut(|round| round.end(|keys| self.session.warm(keys)));
+        self.pipelined = false;
         self.session.begin();
-        self.lend_buffer();
+        buffers::lend(&mut self.session.out);
         let bytes = aside.bytes();
         let (taken, next) = self.take(&aside.request());
         self.rest
@@ -221,8 +229,9 @@ impl Connection {
     /// The same, where `stretch` is the one that they begin with.
     fn interpret_from<'a>(&mut self, bytes: &'a [u8], stretch: &mut Stretch<'a>) -> (usize, Next) {
         let mut taken = 0;
+        self.pipelined = stretch.requests.len() > 1;
         self.session.begin();
-        self.lend_buffer();
+        buffers::lend(&mut self.session.out);
         loop {
             let before = self.session.decoder.reads_as();
             let mut then = stretch.then;
