@@ -96,8 +96,9 @@ impl<V: AsRef<[u8]>> Output<V> {
 
     /// Appends a value: copied, or shared from [`SHARE_FROM`] bytes on.
     pub fn push_value(&mut self, value: V) {
-        if value.as_ref().len() < SHARE_FROM {
-            self.push_bytes(value.as_ref());
+        let bytes = value.as_ref();
+        if bytes.len() < SHARE_FROM {
+            self.push_bytes(bytes);
         } else {
             self.push_large(Large::Shared(value));
         }

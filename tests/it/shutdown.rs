@@ -40,6 +40,19 @@ fn a_stop_answers_what_was_sent_and_the_log_has_it() {
 
 #[test]
 fn a_stop_answers_reads_that_wait_for_their_turn() {
+    a_stop_answers(b"GET a\n", b"+OK 1\n");
+}
+
+#[test]
+fn a_stop_sends_the_replies_that_are_held_back() {
+    a_stop_answers(
+        b"GET a\nGET b\n",
+        b"+OK 1\n-GET could not find key in store\n",
+    );
+}
+
+/// Stops a server that reads these requests of fifty clients behind the one that stops it.
+fn a_stop_answers(requests: &[u8], replies: &[u8]) {
     let dir = tempfile::tempdir().unwrap();
     // All in one round of one thread.
     let mut server = Server::start(dir.path(), &["-threads", "1"]);
@@ -54,11 +67,11 @@ fn a_stop_answers_reads_that_wait_for_their_turn() {
     server.signal("STOP");
     stopping.send(b"SHUTDOWN\n");
     for client in &mut asking {
-        client.send(b"GET a\n");
+        client.send(requests);
     }
     server.signal("CONT");
     for client in &mut asking {
-        assert_same_bytes(&client.rest(), b"+OK 1\n", "a GET that had arrived");
+        assert_same_bytes(&client.rest(), replies, "what had arrived");
     }
     assert_eq!(server.wait().code(), Some(0), "{}", server.stderr());
 }

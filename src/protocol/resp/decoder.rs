@@ -357,7 +357,9 @@ mod tests {
     /// Decodes as a connection does whose last request was another.
     fn decode<'a>(decoder: &mut RespDecoder, bytes: &'a [u8]) -> Found<'a> {
         let mut args = Args::from_slice(&[b"left", b"over"]);
-        let taken = decoder.decode(bytes, &mut args)?;
+        let short = decoder.decode_short(bytes, &mut args);
+        let taken =
+            short.map_or_else(|| decoder.decode(bytes, &mut args), |taken| Ok(Some(taken)))?;
         Ok(taken.map(|taken| (args, taken)))
     }
 

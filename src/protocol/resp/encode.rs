@@ -1,7 +1,7 @@
 //! Writes replies in RESP.
 
 use super::RespVersion;
-use crate::protocol::{ErrorReply, Output, Reply, SHARE_FROM, double};
+use crate::protocol::{ErrorReply, Output, Reply, double};
 
 /// What a verbatim string says of itself: plain text.
 const VERBATIM_PREFIX: &[u8] = b"txt:";
@@ -13,14 +13,8 @@ pub fn encode<V: AsRef<[u8]>>(reply: Reply<V>, version: RespVersion, out: &mut O
         Reply::Pong => out.push_bytes(b"+PONG\r\n"),
         Reply::Status(word) => line(b'+', word, out),
         Reply::Value(value) => {
-            // Where its bytes lie is asked for once: that has to be found out.
-            let bytes = value.as_ref();
-            header(b'$', bytes.len(), out);
-            if bytes.len() < SHARE_FROM {
-                out.push_bytes(bytes);
-            } else {
-                out.push_value(value);
-            }
+            header(b'$', value.as_ref().len(), out);
+            out.push_value(value);
             out.push_bytes(b"\r\n");
         }
         Reply::Bytes(bytes) => {

@@ -393,7 +393,7 @@ impl Spec {
     /// How many keys a request of so many words has.
     pub(super) fn keys_in(&self, words: usize) -> u64 {
         match self.keys {
-            // Most have: so that they need not be counted.
+            // Those of most, which need not be counted.
             Keys::FIRST => 1,
             keys => keys.among(words).count() as u64,
         }

@@ -8,10 +8,12 @@ use std::cell::RefCell;
 use crate::protocol::Output;
 use crate::store::Value;
 
-/// A thread keeps a buffer up to this capacity.
-const KEEP: usize = 128 << 10;
-/// And buffers up to so much together.
-const KEEP_IN_ALL: usize = 512 << 10;
+/// The most small buffers that a thread keeps.
+const MOST: usize = 128;
+/// Their largest capacity: twice what is held back.
+const SMALL: usize = 8 << 10;
+/// The largest capacity of the one large buffer that it keeps besides.
+const LARGE: usize = 128 << 10;
 
 thread_local! {
     static SPARE: RefCell<Buffers> = const { RefCell::new(Buffers::new()) };
@@ -32,22 +34,24 @@ pub(super) fn give_back(out: &mut Output<Value>) {
 /// Those that nobody has.
 #[derive(Debug)]
 struct Buffers {
-    spare: Vec<Vec<u8>>,
-    /// What they hold together, in bytes.
-    capacity: usize,
+    small: Vec<Vec<u8>>,
+    large: Vec<u8>,
 }
 
 impl Buffers {
     const fn new() -> Self {
         Self {
-            spare: Vec::new(),
-            capacity: 0,
+            small: Vec::new(),
+            large: Vec::new(),
         }
     }
 
+    /// The large one first: mostly nobody else needs any before it is back.
     fn lend(&mut self, out: &mut Output<Value>) {
-        let mut buffer = self.spare.pop().unwrap_or_default();
-        self.capacity -= buffer.capacity();
+        let mut buffer = std::mem::take(&mut self.large);
+        if buffer.capacity() == 0 {
+            buffer = self.small.pop().unwrap_or_default();
+        }
         out.lend(&mut buffer);
         // They may have one.
         self.keep(buffer);
@@ -55,9 +59,10 @@ impl Buffers {
 
     fn keep(&mut self, buffer: Vec<u8>) {
         let capacity = buffer.capacity();
-        if (1..=KEEP).contains(&capacity) && self.capacity + capacity <= KEEP_IN_ALL {
-            self.capacity += capacity;
-            self.spare.push(buffer);
+        if (1..=SMALL).contains(&capacity) && self.small.len() < MOST {
+            self.small.push(buffer);
+        } else if (self.large.capacity().max(SMALL) + 1..=LARGE).contains(&capacity) {
+            self.large = buffer;
         }
     }
 }
@@ -66,53 +71,50 @@ impl Buffers {
 mod tests {
     use super::*;
 
-    /// Replies that are being written to a buffer of this capacity.
-    fn written_to(capacity: usize) -> Output<Value> {
-        let mut out = Output::new();
-        out.lend(&mut Vec::with_capacity(capacity));
-        out.push_bytes(b"+OK\r\n");
-        out
+    /// Lends buffers to so many, one after the other, and says how large they are.
+    fn lent(buffers: &mut Buffers, count: usize) -> Vec<usize> {
+        let mut outs: Vec<_> = (0..count).map(|_| Output::<Value>::new()).collect();
+        for out in &mut outs {
+            buffers.lend(out);
+            // It has one already.
+            buffers.lend(out);
+        }
+        let capacity =
+            |out: &mut Output<Value>| out.give_back().map_or(0, |bytes| bytes.capacity());
+        outs.iter_mut().map(capacity).collect()
     }
 
     #[test]
     fn each_gets_a_buffer_of_its_own_and_the_one_used_last_first() {
         let mut buffers = Buffers::new();
-        for capacity in [100, 200] {
+        for capacity in [100, SMALL + 1, SMALL] {
             buffers.keep(Vec::with_capacity(capacity));
         }
-        let mut lent = [(); 3].map(|()| Output::<Value>::new());
-        for out in &mut lent {
-            buffers.lend(out);
-            // It has one already.
-            buffers.lend(out);
-        }
-        let capacities = lent.map(|mut out| out.give_back().map_or(0, |buffer| buffer.capacity()));
-        assert_eq!(capacities, [200, 100, 0]);
-        assert_eq!((buffers.spare.len(), buffers.capacity), (0, 0));
+        assert_eq!(lent(&mut buffers, 4), [SMALL + 1, SMALL, 100, 0]);
+        assert_eq!(lent(&mut buffers, 1), [0]);
     }
 
     #[test]
-    fn a_buffer_that_is_being_written_to_is_left_where_it_is() {
-        let mut buffers = Buffers::new();
-        buffers.keep(Vec::with_capacity(200));
-        let mut out = written_to(100);
-        buffers.lend(&mut out);
-        assert_eq!((out.len(), buffers.capacity), (5, 200));
+    fn a_buffer_that_is_written_to_is_not_taken_back() {
+        let mut buffer = Vec::with_capacity(100);
+        let mut out = Output::<Value>::new();
+        out.lend(&mut buffer);
+        out.push_bytes(b"+OK\r\n");
         give_back(&mut out);
-        assert_eq!(out.len(), 5);
+        assert_eq!((out.len(), out.one_piece()), (5, Some(&b"+OK\r\n"[..])));
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
         let mut buffers = Buffers::new();
-        buffers.keep(Vec::with_capacity(KEEP + 1));
-        buffers.keep(Vec::new());
-        assert_eq!(buffers.spare.len(), 0);
-        for _ in 0..2 * KEEP_IN_ALL / KEEP {
-            buffers.keep(Vec::with_capacity(KEEP));
+        for _ in 0..2 * MOST {
+            buffers.keep(Vec::with_capacity(SMALL));
         }
-        assert_eq!(buffers.spare.len(), KEEP_IN_ALL / KEEP);
-        buffers.keep(Vec::with_capacity(1));
-        assert_eq!(buffers.capacity, KEEP_IN_ALL);
+        for capacity in [LARGE + 1, SMALL + 2, LARGE, SMALL + 1] {
+            buffers.keep(Vec::with_capacity(capacity));
+        }
+        let kept = lent(&mut buffers, 2 * MOST);
+        assert_eq!(kept[..2], [LARGE, SMALL]);
+        assert_eq!(kept.iter().sum::<usize>(), LARGE + MOST * SMALL);
     }
 }

@@ -47,11 +47,8 @@ impl Connection {
     /// those of many is woken once for them. They must not wait for the disk. A client that is killed meanwhile does
     /// not get them.
     pub(super) fn holds_back(&self) -> bool {
-        let Session {
-            batch, out, shared, ..
-        } = &self.session;
-        let several = self.pipelined || !batch.is_empty();
-        several && (1..=HOLD_UP_TO).contains(&out.len()) && !shared.engine.may_block()
+        let Session { out, shared, .. } = &self.session;
+        self.pipelined && (1..=HOLD_UP_TO).contains(&out.len()) && !shared.engine.may_block()
     }
 
     /// Hands the batch over, if the log has room. Says whether it had.

@@ -76,10 +76,15 @@ impl Connection {
             let (next, len) = match read {
                 Poll::Ready(read) => read,
                 // A monitor has something to be shown although it asks nothing.
-                Poll::Pending if self.session.poll_shown(cx) => (Next::Read, 0),
+                Poll::Pending if self.session.poll_shown(cx) => {
+                    self.pipelined = false;
+                    (Next::Read, 0)
+                }
                 Poll::Pending => return Poll::Pending,
             };
+            // Whoever sends without end has the runtime look at the network first, as below.
             if matches!(next, Next::Read)
+                && taken + len < TURN
                 && self.holds_back()
                 && (self.session.batch.is_empty() || self.try_submit())
             {
