@@ -260,9 +260,14 @@ impl<V: AsRef<[u8]>> Output<V> {
         self.large = None;
     }
 
+    /// Whether it has a buffer to write to.
+    pub fn has_buffer(&self) -> bool {
+        self.bytes.capacity() > 0
+    }
+
     /// Takes this empty buffer to write to, if it has none.
     pub fn lend(&mut self, buffer: &mut Vec<u8>) {
-        if self.bytes.capacity() == 0 {
+        if !self.has_buffer() {
             buffer.clear();
             std::mem::swap(&mut self.bytes, buffer);
         }

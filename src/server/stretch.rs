@@ -95,6 +95,10 @@ impl<'a> Stretch<'a> {
                     at += len;
                     (found.dialect, found.len) = (dialect, len);
                     found.named = found.named_as(before.last());
+                    // Mostly it was the last.
+                    if at == bytes.len() {
+                        self.then = Then::Incomplete(0);
+                    }
                     continue;
                 }
                 Ok((None, skipped)) => self.then = Then::Incomplete(skipped),

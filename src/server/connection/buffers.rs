@@ -21,12 +21,16 @@ thread_local! {
 
 /// Lends the replies a buffer, if they have none.
 pub(super) fn lend(out: &mut Output<Value>) {
-    SPARE.with_borrow_mut(|spare| spare.lend(out));
+    if !out.has_buffer() {
+        SPARE.with_borrow_mut(|spare| spare.lend(out));
+    }
 }
 
 /// Takes the replies' buffer back, if all of it is written.
 pub(super) fn give_back(out: &mut Output<Value>) {
-    if let Some(buffer) = out.give_back() {
+    if out.has_buffer()
+        && let Some(buffer) = out.give_back()
+    {
         SPARE.with_borrow_mut(|spare| spare.keep(buffer));
     }
 }
@@ -48,13 +52,11 @@ impl Buffers {
 
     /// The large one first: mostly nobody else needs any before it is back.
     fn lend(&mut self, out: &mut Output<Value>) {
-        let mut buffer = std::mem::take(&mut self.large);
-        if buffer.capacity() == 0 {
-            buffer = self.small.pop().unwrap_or_default();
+        if self.large.capacity() > 0 {
+            out.lend(&mut self.large);
+        } else if let Some(mut buffer) = self.small.pop() {
+            out.lend(&mut buffer);
         }
-        out.lend(&mut buffer);
-        // They may have one.
-        self.keep(buffer);
     }
 
     fn keep(&mut self, buffer: Vec<u8>) {
@@ -75,8 +77,6 @@ mod tests {
     fn lent(buffers: &mut Buffers, count: usize) -> Vec<usize> {
         let mut outs: Vec<_> = (0..count).map(|_| Output::<Value>::new()).collect();
         for out in &mut outs {
-            buffers.lend(out);
-            // It has one already.
             buffers.lend(out);
         }
         let capacity =
