@@ -87,8 +87,8 @@ impl Reserve {
             return Ok(());
         }
         let why = format!(
-            "No space left: {free} bytes are free, the log needs {takes} more, and {kept} are kept for \
-             the snapshot that will make room"
+            "No space left: {free} bytes are free, {takes} are needed for the log and {kept} for the \
+             snapshot that will make room"
         );
         Err(io::Error::new(io::ErrorKind::StorageFull, why))
     }
