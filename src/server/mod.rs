@@ -10,6 +10,7 @@ mod long_read;
 mod reads;
 mod round;
 mod runtime;
+mod second_turns;
 mod session;
 mod settings;
 mod shutdown;

@@ -6,18 +6,15 @@
 //! sets it aside until its next turn, and by then the others that were ready have read theirs. The first who
 //! has its turn again has all of their keys fetched.
 //!
-//! Two turns cost more than one, so where they bring few keys together it is not done for a while: twice as long
-//! each time that it is found to be so.
+//! Two turns cost more than one, so where they bring few keys together it is not done for a while.
 
 use smallvec::SmallVec;
 
+use super::second_turns::SecondTurns;
 use crate::store::WARM_AT_ONCE;
 
 /// Fewer keys than this are not worth a second turn of each connection.
 const FEW: usize = 4;
-
-/// The most requests that are not set aside, after rounds of few, before it is tried again.
-const MOST_WITHOUT: u32 = 64;
 
 /// The most requests of a round: the keys of more would have left the cache, and so would what each connection
 /// needs for its second turn.
@@ -35,12 +32,7 @@ pub(super) struct Round {
     keys: Vec<u8>,
     /// Where each of them ends.
     ends: Vec<usize>,
-    /// How many requests it has.
-    len: usize,
-    /// How many requests are still not to be set aside.
-    without: u32,
-    /// How many will be after the next round of few.
-    next_without: u32,
+    turns: SecondTurns,
 }
 
 impl Round {
@@ -48,30 +40,26 @@ impl Round {
         Self {
             keys: Vec::new(),
             ends: Vec::new(),
-            len: 0,
-            without: 0,
-            next_without: 1,
+            turns: SecondTurns::new(FEW),
         }
     }
 
     /// Whether a request that looks up a key, and was read now, should be set aside.
     pub(super) fn is_worth_it(&mut self) -> bool {
-        if self.without > 0 {
-            self.without -= 1;
+        if !self.turns.are_worth_it() {
             return false;
         }
-        if self.len < MOST {
+        if self.turns.len() < MOST {
             return true;
         }
-        self.len = 0;
-        self.without = WITHOUT_AFTER_MOST;
+        self.turns.rest(WITHOUT_AFTER_MOST);
         false
     }
 
     /// A request was set aside that looks up `key`. Once there are as many as can be fetched together, `warm`
     /// fetches them.
     pub(super) fn add(&mut self, key: &[u8], warm: impl FnOnce(&[&[u8]])) {
-        self.len += 1;
+        self.turns.add();
         self.keys.extend_from_slice(key);
         self.ends.push(self.keys.len());
         if self.ends.len() == WARM_AT_ONCE {
@@ -81,17 +69,9 @@ impl Round {
 
     /// One that was set aside has its turn again: `warm` fetches the keys that are left.
     pub(super) fn end(&mut self, warm: impl FnOnce(&[&[u8]])) {
-        match self.len {
-            // Another was the first.
-            0 => return,
-            1..FEW => {
-                self.without = self.next_without;
-                self.next_without = (2 * self.next_without).min(MOST_WITHOUT);
-            }
-            _ => self.next_without = 1,
+        if self.turns.end() {
+            self.fetch(warm);
         }
-        self.len = 0;
-        self.fetch(warm);
     }
 
     fn fetch(&mut self, warm: impl FnOnce(&[&[u8]])) {
@@ -145,21 +125,6 @@ mod tests {
     }
 
     #[test]
-    fn where_few_come_together_it_is_not_done_for_a_while_and_the_longer_the_more_often() {
-        let mut round = Round::new();
-        // How many requests are carried out at once before the next one is set aside.
-        let mut without_after = |count| {
-            fetched(&mut round, count);
-            (0..).find(|_| round.is_worth_it()).expect("some day")
-        };
-        let few = FEW - 1;
-        assert_eq!([few; 4].map(&mut without_after), [1, 2, 4, 8]);
-        assert_eq!([few; 5].map(&mut without_after), [16, 32, 64, 64, 64]);
-        assert_eq!(without_after(FEW), 0);
-        assert_eq!(without_after(few), 1);
-    }
-
-    #[test]
     fn a_round_is_bounded_though_none_has_its_turn_again() {
         let mut round = Round::new();
         for _ in 0..3 {
@@ -176,7 +141,7 @@ mod tests {
             assert_eq!(without.count(), WITHOUT_AFTER_MOST as usize);
             round.add(b"key", |_| {});
             round.end(|_| {});
-            round.without = 0;
+            round.turns.rest(0);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Buffers for replies, which a thread lends its connections: from the first reply until all are written.
 //!
-//! Most need one at a time, and of those whose replies are held back each has its own. What was used last is given
-//! out first: it is in the processor's cache still.
+//! Most need one at a time, and of those whose replies are held back each has its own. Of the small ones that
+//! used last is given out first: it is in the processor's cache still.
 
 use std::cell::RefCell;
 
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn each_gets_a_buffer_of_its_own_and_the_one_used_last_first() {
+    fn each_gets_a_buffer_of_its_own_the_large_one_first_and_then_the_one_used_last() {
         let mut buffers = Buffers::new();
         for capacity in [100, SMALL + 1, SMALL] {
             buffers.keep(Vec::with_capacity(capacity));

@@ -43,10 +43,10 @@ pub(super) enum Submitted {
 }
 
 impl Connection {
-    /// Whether the replies to what was read wait for the others who are ready: of a pipeline, so that whoever reads
+    /// Whether the replies to what was read may wait for the others who are ready: of a pipeline, so that whoever reads
     /// those of many is woken once for them. They must not wait for the disk. A client that is killed meanwhile does
     /// not get them.
-    pub(super) fn holds_back(&self) -> bool {
+    pub(super) fn may_hold_back(&self) -> bool {
         let Session { out, shared, .. } = &self.session;
         self.pipelined && (1..=HOLD_UP_TO).contains(&out.len()) && !shared.engine.may_block()
     }

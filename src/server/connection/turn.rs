@@ -20,6 +20,7 @@ use crate::metrics::Counter;
 use crate::protocol::ErrorReply;
 use crate::server::aside::{self, Aside};
 use crate::server::round::Round;
+use crate::server::second_turns::SecondTurns;
 use crate::server::session::{End, Taken};
 use crate::server::stretch::{self, Found, Stretch, Then};
 use crate::spares::Spares;
@@ -34,6 +35,9 @@ const ROOM: usize = 1 << 20;
 /// A batch is submitted when it costs this much, though more of the pipeline may stand behind it.
 const SUBMIT_AT: usize = 256 << 10;
 
+/// Where the replies of fewer than so many would be held back, whoever reads them had better begin with the first.
+const FEW: usize = 6;
+
 thread_local! {
     /// Where all connections of this thread read to.
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_LEN].into_boxed_slice());
@@ -41,6 +45,8 @@ thread_local! {
     static ROUND: RefCell<Round> = const { RefCell::new(Round::new()) };
     /// What the next of them set theirs aside in.
     static ASIDE: Spares<Aside> = const { Spares::new() };
+    /// Those whose replies are held back.
+    static HELD: RefCell<SecondTurns> = const { RefCell::new(SecondTurns::new(FEW)) };
 }
 
 impl Connection {
@@ -55,14 +61,18 @@ impl Connection {
                 if self.session.out.is_empty() {
                     self.lend_writer(cx)?;
                 } else {
+                    HELD.with_borrow_mut(SecondTurns::end);
                     // What was read ahead of the first write need not wait for the disk (P3).
                     let _ = self.poll_flush(cx)?;
                 }
                 return Poll::Pending;
             }
             // What was held back.
-            if !self.session.out.is_empty() && self.poll_flush(cx)?.is_pending() {
-                return Poll::Ready(Ok(Next::Read));
+            if !self.session.out.is_empty() {
+                HELD.with_borrow_mut(SecondTurns::end);
+                if self.poll_flush(cx)?.is_pending() {
+                    return Poll::Ready(Ok(Next::Read));
+                }
             }
             let read = match self.aside.take() {
                 Some(aside) => Poll::Ready(self.interpret_aside(aside)),
@@ -82,13 +92,16 @@ impl Connection {
                 }
                 Poll::Pending => return Poll::Pending,
             };
+            let ahead = !self.session.batch.is_empty();
             // Whoever sends without end has the runtime look at the network first, as below.
             if matches!(next, Next::Read)
                 && taken + len < TURN
-                && self.holds_back()
-                && (self.session.batch.is_empty() || self.try_submit())
+                && self.may_hold_back()
+                && (ahead || HELD.with_borrow_mut(SecondTurns::are_worth_it))
+                && (!ahead || self.try_submit())
             {
                 if !matches!(self.batch, Some(Submitted::Answered(_))) {
+                    HELD.with_borrow_mut(SecondTurns::add);
                     // Behind all who are ready now.
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
