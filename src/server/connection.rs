@@ -12,6 +12,7 @@
 //! nothing more of it is read (P8).
 
 mod buffers;
+mod held;
 mod outbox;
 mod replies;
 mod turn;
@@ -73,6 +74,8 @@ pub(super) struct Connection {
     aside: Option<Box<Aside>>,
     /// Whether what was read last were several requests.
     pipelined: bool,
+    /// Whether the replies to it are held back until the next turn.
+    held: bool,
     /// A batch that was handed over, until its replies are written. Nothing is read meanwhile.
     batch: Option<Submitted>,
     /// Where the replies to it go meanwhile: from the first one on.
@@ -93,6 +96,7 @@ impl Connection {
             rest: BytesMut::new(),
             aside: None,
             pipelined: false,
+            held: false,
             batch: None,
             outbox: None,
             connected,

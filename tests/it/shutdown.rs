@@ -76,6 +76,34 @@ fn a_stop_answers(requests: &[u8], replies: &[u8]) {
     assert_eq!(server.wait().code(), Some(0), "{}", server.stderr());
 }
 
+/// As above, where the requests are read only when the stop has begun.
+#[test]
+fn a_stop_that_has_begun_answers_what_is_set_aside_or_held_back() {
+    for (requests, replies) in [
+        ("GET a\n", "+OK 1\n"),
+        (
+            "GET a\nGET b\n",
+            "+OK 1\n-GET could not find key in store\n",
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut server = Server::start(dir.path(), &["-threads", "1"]);
+        let (mut paused, mut other) = (server.connect(), server.connect());
+        assert_eq!(paused.request("PING"), "+PONG");
+        assert_eq!(other.request("CLIENT PAUSE 600000 WRITE"), "+OK");
+        // With each of these the server has seen what was sent before.
+        paused.send(b"SET a 1\n");
+        assert_eq!(other.request("PING"), "+PONG");
+        paused.send(requests.as_bytes());
+        assert_eq!(other.request("PING"), "+PONG");
+        // The stop ends the pause.
+        server.signal("TERM");
+        let all = format!("+OK\n{replies}");
+        assert_same_bytes(&paused.rest(), all.as_bytes(), requests);
+        assert_eq!(server.wait().code(), Some(0), "{}", server.stderr());
+    }
+}
+
 #[test]
 fn idle_clients_do_not_hold_a_stop() {
     let dir = tempfile::tempdir().unwrap();

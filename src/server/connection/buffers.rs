@@ -5,13 +5,14 @@
 
 use std::cell::RefCell;
 
+use super::held::HOLD_UP_TO;
 use crate::protocol::Output;
 use crate::store::Value;
 
 /// The most small buffers that a thread keeps.
 const MOST: usize = 128;
-/// Their largest capacity: twice what is held back.
-const SMALL: usize = 8 << 10;
+/// Their largest capacity: what is held back may lie in a buffer twice as long.
+const SMALL: usize = 2 * HOLD_UP_TO;
 /// The largest capacity of the one large buffer that it keeps besides.
 const LARGE: usize = 128 << 10;
 
@@ -50,7 +51,8 @@ impl Buffers {
         }
     }
 
-    /// The large one first: mostly nobody else needs any before it is back.
+    /// The large one first: mostly it is back before anybody else needs one. Whoever holds replies back keeps it until
+    /// its next turn, and those who have large ones meanwhile get theirs from the allocator.
     fn lend(&mut self, out: &mut Output<Value>) {
         if self.large.capacity() > 0 {
             out.lend(&mut self.large);

@@ -19,8 +19,6 @@ use crate::store::Value;
 
 /// Replies are written out when they come to this many bytes. One reply may go beyond it.
 pub(super) const WRITE_AT: usize = 64 << 10;
-/// Up to so many bytes of a pipeline's replies are held back, until all who are ready have been read.
-const HOLD_UP_TO: usize = 4 << 10;
 
 /// Encodes the next of the replies, until all are, or there are enough to be written out. Says whether all are.
 pub(super) fn encode_some(answers: &mut Answers, out: &mut Output<Value>) -> bool {
@@ -43,14 +41,6 @@ pub(super) enum Submitted {
 }
 
 impl Connection {
-    /// Whether the replies to what was read may wait for the others who are ready: of a pipeline, so that whoever reads
-    /// those of many is woken once for them. They must not wait for the disk. A client that is killed meanwhile does
-    /// not get them.
-    pub(super) fn may_hold_back(&self) -> bool {
-        let Session { out, shared, .. } = &self.session;
-        self.pipelined && (1..=HOLD_UP_TO).contains(&out.len()) && !shared.engine.may_block()
-    }
-
     /// Hands the batch over, if the log has room. Says whether it had.
     pub(super) fn try_submit(&mut self) -> bool {
         let batch = self.session.take_batch();
@@ -149,6 +139,7 @@ impl Connection {
                 None
             }
             Delivered::Left(answers, out) => {
+                debug_assert!(self.session.out.is_empty(), "replies before it are left");
                 self.session.out = out;
                 Some(answers)
             }

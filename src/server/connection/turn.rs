@@ -20,7 +20,6 @@ use crate::metrics::Counter;
 use crate::protocol::ErrorReply;
 use crate::server::aside::{self, Aside};
 use crate::server::round::Round;
-use crate::server::second_turns::SecondTurns;
 use crate::server::session::{End, Taken};
 use crate::server::stretch::{self, Found, Stretch, Then};
 use crate::spares::Spares;
@@ -35,9 +34,6 @@ const ROOM: usize = 1 << 20;
 /// A batch is submitted when it costs this much, though more of the pipeline may stand behind it.
 const SUBMIT_AT: usize = 256 << 10;
 
-/// Where the replies of fewer than so many would be held back, whoever reads them had better begin with the first.
-const FEW: usize = 6;
-
 thread_local! {
     /// Where all connections of this thread read to.
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_LEN].into_boxed_slice());
@@ -45,8 +41,6 @@ thread_local! {
     static ROUND: RefCell<Round> = const { RefCell::new(Round::new()) };
     /// What the next of them set theirs aside in.
     static ASIDE: Spares<Aside> = const { Spares::new() };
-    /// Those whose replies are held back.
-    static HELD: RefCell<SecondTurns> = const { RefCell::new(SecondTurns::new(FEW)) };
 }
 
 impl Connection {
@@ -55,24 +49,21 @@ impl Connection {
     /// the client has taken all of its replies. The rest is for [`settle`](Self::settle). A client that has
     /// closed its side gets its connection closed: all its replies are written by then.
     pub(super) fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Next>> {
+        self.end_hold();
         let mut taken = 0;
         while taken < TURN {
             if self.poll_answer_batch(cx)?.is_pending() {
                 if self.session.out.is_empty() {
                     self.lend_writer(cx)?;
                 } else {
-                    HELD.with_borrow_mut(SecondTurns::end);
                     // What was read ahead of the first write need not wait for the disk (P3).
                     let _ = self.poll_flush(cx)?;
                 }
                 return Poll::Pending;
             }
             // What was held back.
-            if !self.session.out.is_empty() {
-                HELD.with_borrow_mut(SecondTurns::end);
-                if self.poll_flush(cx)?.is_pending() {
-                    return Poll::Ready(Ok(Next::Read));
-                }
+            if self.poll_flush(cx)?.is_pending() {
+                return Poll::Ready(Ok(Next::Read));
             }
             let read = match self.aside.take() {
                 Some(aside) => Poll::Ready(self.interpret_aside(aside)),
@@ -92,26 +83,17 @@ impl Connection {
                 }
                 Poll::Pending => return Poll::Pending,
             };
-            let ahead = !self.session.batch.is_empty();
+            let reads_on = matches!(next, Next::Read);
             // Whoever sends without end has the runtime look at the network first, as below.
-            if matches!(next, Next::Read)
-                && taken + len < TURN
-                && self.may_hold_back()
-                && (ahead || HELD.with_borrow_mut(SecondTurns::are_worth_it))
-                && (!ahead || self.try_submit())
-            {
-                if !matches!(self.batch, Some(Submitted::Answered(_))) {
-                    HELD.with_borrow_mut(SecondTurns::add);
-                    // Behind all who are ready now.
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                taken += len;
-                continue;
+            if reads_on && taken + len < TURN && self.hold_back(cx) {
+                return Poll::Pending;
             }
-            let settled = matches!(next, Next::Read)
-                && self.poll_flush(cx)?.is_ready()
-                && (self.session.batch.is_empty() || self.try_submit());
+            // The replies to a batch that was carried out at once are written together with those ahead of it.
+            let answered = matches!(self.batch, Some(Submitted::Answered(_)));
+            let settled = reads_on
+                && (answered
+                    || self.poll_flush(cx)?.is_ready()
+                        && (self.session.batch.is_empty() || self.try_submit()));
             if !settled {
                 return Poll::Ready(Ok(next));
             }
