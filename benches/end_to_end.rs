@@ -33,6 +33,7 @@ use clap::Parser;
 
 use end_to_end::cases::{self, Case, Generator};
 use end_to_end::load::Length;
+use end_to_end::machine::Ticks;
 use end_to_end::options::Options;
 use end_to_end::output::Output;
 use end_to_end::report::{self, CaseReport, progress};
@@ -275,6 +276,11 @@ fn about(options: &Options, lab: &Lab) -> Result<Vec<(&'static str, String)>> {
             "us/op",
             "processor time for each operation: CPU the server's, load the generator's".to_owned(),
         ),
+        (
+            "stolen",
+            "the part of all processors' time that the host took although it was wanted here"
+                .to_owned(),
+        ),
     ])
 }
 
@@ -307,8 +313,10 @@ fn load_only(cases: &[Case], options: &Options, address: SocketAddr) -> Result<(
         }
         let _bound = case.generator_core.map(machine::bind).transpose()?;
         for round in 0..options.rounds {
+            let before = Ticks::now()?;
             let measured = generator::run(address, case.protocol(), &case.load(length, round))?;
-            let sample = Sample::new(&measured, machine::Used::default());
+            let stolen = Ticks::now()?.since(before).stolen_share();
+            let sample = Sample::new(&measured, machine::Used::default(), stolen);
             progress(format_args!("{}, round {}: {sample}", case.name, round + 1));
         }
     }

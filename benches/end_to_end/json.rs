@@ -53,6 +53,7 @@ fn sample_json(sample: &Sample) -> String {
         ("cpu_us_per_op", number(sample.cpu_micros)),
         ("kernel_us_per_op", number(sample.kernel_micros)),
         ("generator_us_per_op", number(sample.generator_micros)),
+        ("stolen", number(sample.stolen)),
     ])
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// File systems that live in memory, where a sync costs nothing.
@@ -61,10 +61,9 @@ pub(crate) fn file_system(folder: &Path) -> Result<String> {
 /// How much of the processors others use before anything is measured, and whether that spoils the
 /// figures.
 pub(crate) fn others() -> Result<String> {
-    let (used_before, all_before) = processor_ticks()?;
+    let before = Ticks::now()?;
     thread::sleep(LOOK);
-    let (used, all) = processor_ticks()?;
-    let share = (used - used_before) / (all - all_before);
+    let share = Ticks::now()?.since(before).used_share();
     let remark = if share > BUSY {
         ": the machine is BUSY, and the figures vary more than they should"
     } else {
@@ -73,19 +72,54 @@ pub(crate) fn others() -> Result<String> {
     Ok(format!("{:.0} % of the processors{remark}", share * 100.0))
 }
 
-/// Ticks of all processors since the machine started: those used, and all.
-fn processor_ticks() -> Result<(f64, f64)> {
-    let text = fs::read_to_string("/proc/stat")?;
-    let fields = text.lines().next().unwrap_or_default().split_whitespace();
-    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is counted in the first.
-    let ticks: Vec<f64> = fields
-        .skip(1)
-        .take(8)
-        .map(str::parse)
-        .collect::<Result<_, _>>()?;
-    let all: f64 = ticks.iter().sum();
-    let idle: f64 = ticks.iter().skip(3).take(2).sum();
-    Ok((all - idle, all))
+/// What became of all processors' time, in ticks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticks {
+    all: u64,
+    idle: u64,
+    stolen: u64,
+}
+
+impl Ticks {
+    /// Since the machine started.
+    pub(crate) fn now() -> Result<Self> {
+        let text = fs::read_to_string("/proc/stat")?;
+        let fields = text.lines().next().unwrap_or_default().split_whitespace();
+        let ticks: Vec<u64> = fields
+            .skip(1)
+            .take(8)
+            .map(str::parse)
+            .collect::<Result<_, _>>()?;
+        // What follows is counted in the first.
+        let [user, nice, system, idle, iowait, irq, softirq, stolen] = ticks.as_slice() else {
+            bail!("/proc/stat begins with {text:.80}");
+        };
+        let idle = idle + iowait;
+        Ok(Self {
+            all: user + nice + system + idle + irq + softirq + stolen,
+            idle,
+            stolen: *stolen,
+        })
+    }
+
+    /// What has passed since it was so much.
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            all: self.all.saturating_sub(before.all),
+            idle: self.idle.saturating_sub(before.idle),
+            stolen: self.stolen.saturating_sub(before.stolen),
+        }
+    }
+
+    /// The part in which somebody had a processor, or wanted one.
+    fn used_share(self) -> f64 {
+        self.all.saturating_sub(self.idle) as f64 / self.all.max(1) as f64
+    }
+
+    /// The part in which somebody wanted a processor, and the host of this virtual machine had taken it.
+    pub(crate) fn stolen_share(self) -> f64 {
+        self.stolen as f64 / self.all.max(1) as f64
+    }
 }
 
 /// Binds the calling thread to a core, and what it starts meanwhile, until this is dropped.

@@ -116,6 +116,7 @@ pub(crate) fn markdown(reports: &[CaseReport]) -> String {
             "kernel's",
             "load us/op",
             "CPUs used",
+            "stolen",
         ]);
         for (contestant, samples) in &report.samples {
             for kind in [Kind::Get, Kind::Set] {
@@ -180,6 +181,7 @@ fn row(
         each(|sample| sample.kernel_micros)?,
         each(|sample| sample.generator_micros)?,
         each(Sample::processors)?,
+        each(|sample| sample.stolen)?,
     ])
 }
 

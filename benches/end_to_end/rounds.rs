@@ -9,7 +9,7 @@ use super::cases::{Case, Generator};
 use super::contestant::Contestant;
 use super::generator;
 use super::load::{Length, Load};
-use super::machine;
+use super::machine::{self, Ticks};
 use super::options::Options;
 use super::peers;
 use super::redis_benchmark;
@@ -98,15 +98,26 @@ fn turns(servers: usize, round: usize) -> Vec<usize> {
 
 fn take_sample(case: &Case, lab: &Lab, server: &Server, load: &Load) -> Result<Sample> {
     let _bound = case.generator_core.map(machine::bind).transpose()?;
-    let before = server.used()?;
-    let used = || Ok::<_, Error>(server.used()?.since(before));
+    let (before, ticks_before) = (server.used()?, Ticks::now()?);
+    let used = || {
+        let stolen = Ticks::now()?.since(ticks_before).stolen_share();
+        Ok::<_, Error>((server.used()?.since(before), stolen))
+    };
     let sample = match case.generator {
-        Generator::Own => generator::run(server.address(), case.protocol(), load)
-            .and_then(|measured| Ok(Sample::new(&measured, used()?))),
+        Generator::Own => {
+            generator::run(server.address(), case.protocol(), load).and_then(|measured| {
+                let (used, stolen) = used()?;
+                Ok(Sample::new(&measured, used, stolen))
+            })
+        }
         Generator::RedisBenchmark => {
             let program = lab.redis_benchmark.as_deref();
-            redis_benchmark::run(program.context("not there")?, server.address(), load)
-                .and_then(|opinion| Ok(Sample::of_opinion(&opinion, used()?)))
+            redis_benchmark::run(program.context("not there")?, server.address(), load).and_then(
+                |opinion| {
+                    let (used, stolen) = used()?;
+                    Ok(Sample::of_opinion(&opinion, used, stolen))
+                },
+            )
         }
     };
     sample.map_err(|error| server.account("failed under load", &error))

@@ -10,6 +10,9 @@ use super::measured::Measured;
 use super::redis_benchmark::Opinion;
 use super::wire::Kind;
 
+/// What the host took of the processors' time is named where it is so much of it.
+const WORTH_NAMING: f64 = 0.02;
+
 /// The figures of one measurement of one contestant.
 #[derive(Clone, Debug)]
 pub(crate) struct Sample {
@@ -25,6 +28,8 @@ pub(crate) struct Sample {
     pub(crate) kernel_micros: f64,
     /// Processor time of the load generator for each operation, in microseconds.
     pub(crate) generator_micros: f64,
+    /// The part of all processors' time that the host of this virtual machine took although it was wanted here.
+    pub(crate) stolen: f64,
 }
 
 /// Which operations count.
@@ -63,8 +68,8 @@ pub(crate) struct Figures {
 }
 
 impl Sample {
-    /// Sums up a measurement during which the server used so much processor time.
-    pub(crate) fn new(measured: &Measured, used: Used) -> Self {
+    /// Sums up a measurement during which the server used so much processor time, and the host took such a part.
+    pub(crate) fn new(measured: &Measured, used: Used, stolen: f64) -> Self {
         Self {
             get: Figures::new(measured, Kind::Get),
             set: Figures::new(measured, Kind::Set),
@@ -72,11 +77,12 @@ impl Sample {
             cpu_micros: micros_each(used.all(), measured.replies),
             kernel_micros: micros_each(used.kernel, measured.replies),
             generator_micros: micros_each(measured.own_time, measured.replies),
+            stolen,
         }
     }
 
     /// The same for what redis-benchmark measured.
-    pub(crate) fn of_opinion(opinion: &Opinion, used: Used) -> Self {
+    pub(crate) fn of_opinion(opinion: &Opinion, used: Used, stolen: f64) -> Self {
         let figures = |kind| (opinion.kind == kind).then_some(opinion.figures);
         Self {
             get: figures(Kind::Get),
@@ -85,6 +91,7 @@ impl Sample {
             cpu_micros: micros_each(used.all(), opinion.requests),
             kernel_micros: micros_each(used.kernel, opinion.requests),
             generator_micros: micros_each(opinion.own_time, opinion.requests),
+            stolen,
         }
     }
 
@@ -120,7 +127,10 @@ impl fmt::Display for Sample {
             }
         }
         if self.misses > 0 {
-            write!(formatter, "{} GETs MISSED", self.misses)?;
+            write!(formatter, "{} GETs MISSED ", self.misses)?;
+        }
+        if self.stolen >= WORTH_NAMING {
+            write!(formatter, "(stolen {:.0} %)", self.stolen * 100.0)?;
         }
         Ok(())
     }

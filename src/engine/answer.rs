@@ -10,8 +10,8 @@ use super::{Applied, Stopped};
 
 /// Who is told what became of the batches that it has handed over.
 pub trait Recipient: fmt::Debug + Send + Sync {
-    /// Once for each batch, in their order. The applier calls it between one turn and the next, and what the
-    /// log drops is told by the log's thread: so it waits for nothing.
+    /// Once for each batch, in their order. The applier calls it between one turn and the next, and the log's thread
+    /// for a batch that was alone, and for what the log drops: so it waits for nothing.
     fn receive(&self, applied: Result<Applied, Stopped>);
 }
 

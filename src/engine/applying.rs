@@ -19,7 +19,7 @@ use crate::wal::group_commit::Group;
 use crate::wal::writer::{AppendError, Position};
 
 /// Steps that the applier carries out before it lets other tasks of its thread run (P3).
-const STEPS_PER_TURN: usize = 128;
+pub(super) const STEPS_PER_TURN: usize = 128;
 
 /// To give an answer counts as so many steps. A recipient that writes to its client takes as long as eight; but
 /// turns that are so much shorter cost SETs in pipelines a twelfth.

@@ -10,8 +10,8 @@
 //! workers' work: on two cores it takes one of them from a worker or from whoever sends.
 //!
 //! It also shows whether there is anything else to do. Where there is not, and several threads serve clients, the
-//! next batches may be committed by the task that submits them, on its own thread ([`Quiet`]). Where one thread serves
-//! clients, and many write, it stays awake for a while, until the group is committed ([`Awake`]).
+//! next batches may be committed by the task that submits them, on its own thread ([`Quiet`]); where it is one thread, the
+//! log's thread may carry out batches that are alone. If many write, the one thread stays awake for a while, until the group is committed ([`Awake`]).
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -37,12 +37,13 @@ const AT_MOST: Duration = Duration::from_micros(700);
 const FEW: usize = 2;
 const SOON: Duration = Duration::from_micros(30);
 
-/// So many batches are committed on their own threads before it is looked again whether there is
-/// something else to do there.
+/// So many batches are committed by their own tasks, or carried out by the log's thread, before it is looked again
+/// whether there is something else to do.
 const BETWEEN_LOOKS: u32 = 16;
 
 /// How many batches may still be committed by the tasks that submit them. Their thread's other
-/// tasks must go on elsewhere meanwhile, which costs more than it spares where there are any that are ready.
+/// tasks must go on elsewhere meanwhile, which costs more than it spares where there are any that are ready. Or how many
+/// the log's thread may still carry out.
 #[derive(Debug)]
 pub(super) struct Quiet(AtomicU32);
 

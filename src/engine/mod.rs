@@ -4,7 +4,7 @@
 //! log makes the batch's operations durable together with those of others; the applier, one task,
 //! then carries out every step of every batch in log order and sends the replies. Where several threads
 //! serve clients, a batch that finds the log idle is committed and applied by its own task instead, one such
-//! at a time.
+//! at a time. Where it is one, a batch with which there is no other is applied by the log's thread.
 //!
 //! - P1, P2: a batch reaches the applier only after the fdatasync that covers it, and nothing else
 //!   changes the store. So neither a reply nor a read shows what a crash could take back.
@@ -23,6 +23,7 @@ mod applying;
 mod awake;
 mod batch;
 mod compaction;
+mod delivery;
 mod execution;
 mod gather;
 mod replay;
@@ -51,6 +52,7 @@ use answer::{Answer, Awaiting};
 use applying::{State, apply_groups};
 use batch::Contents;
 use compaction::Compaction;
+use delivery::Delivery;
 use gather::{Quiet, complete_groups};
 use replay::Replayer;
 use room::SnapshotRoom;
@@ -251,26 +253,29 @@ impl Engine {
             at,
             took: None,
         });
-        let room = Arc::new(SnapshotRoom::new(Arc::clone(state.shared_store())));
-        let kept = Arc::clone(&room);
+        let snapshot_room = Arc::new(SnapshotRoom::new(Arc::clone(state.shared_store())));
+        let kept = Arc::clone(&snapshot_room);
         folder.reserve().is(move || kept.needed());
-        let compaction = Compaction::new(folder, room, compaction, report.log_bytes, last);
+        let compaction = Compaction::new(folder, snapshot_room, compaction, report.log_bytes, last);
         let (groups_tx, groups_rx) = mpsc::channel(GROUPS_IN_FLIGHT);
         let unapplied = Arc::new(AtomicUsize::new(0));
-        let delivered = Arc::clone(&unapplied);
-        let deliver = move |group| {
-            delivered.fetch_add(1, Ordering::Relaxed);
-            // The applier ends only after this thread, or with the runtime: nobody waits then.
-            let _ = groups_tx.blocking_send(group);
-        };
-        let (submitter, log) = group_commit::start(writer, deliver).map_err(StartError::Thread)?;
         let one_thread = Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread;
+        let quiet = Arc::new(Quiet::new());
+        let delivery = Delivery {
+            state: Arc::clone(state),
+            groups: groups_tx,
+            unapplied: Arc::clone(&unapplied),
+            room: Arc::new(Semaphore::new(MAX_WAITING_BYTES)),
+            quiet: one_thread.then(|| Arc::clone(&quiet)),
+        };
+        let room = Arc::clone(&delivery.room);
+        let deliver = move |group| delivery.deliver(group);
+        let (submitter, log) = group_commit::start(writer, deliver).map_err(StartError::Thread)?;
         let delivered = Arc::clone(&unapplied);
         let applier = apply_groups(Arc::clone(state), groups_rx, delivered, one_thread);
         let applier = tokio::spawn(applier);
         let submitter = Arc::new(submitter);
         let (group_begun, groups_begun) = mpsc::channel(1);
-        let quiet = Arc::new(Quiet::new());
         tokio::spawn(complete_groups(
             groups_begun,
             Arc::downgrade(&submitter),
@@ -283,7 +288,7 @@ impl Engine {
         let writes = Writes::Logged {
             submitter,
             group_begun,
-            room: Arc::new(Semaphore::new(MAX_WAITING_BYTES)),
+            room,
             unapplied,
             one_thread,
             commit_here,
@@ -422,8 +427,8 @@ impl Engine {
         )
     }
 
-    /// Whether the applier shares the one thread on which batches are submitted. Then it may as well do, for the
-    /// recipient of a batch, what that would do next.
+    /// Whether one thread submits and applies all batches, but for those that are alone. Then whoever tells the
+    /// recipient of a batch may as well do what that would do next.
     pub fn shares_thread(&self) -> bool {
         matches!(
             self.writes.get(),

@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use postres::command::Operation;
-use postres::engine::{Batch, CompactionOptions, Engine, Running};
+use postres::engine::{Applied, Batch, CompactionOptions, Engine, Recipient, Running, Stopped};
 use postres::store;
 use postres::wal::frame::push_operation;
 use postres::wal::group_commit::{self, Submission};
@@ -27,14 +27,17 @@ fn engine(disk: &Disk) -> (Arc<Engine>, Running) {
     (Arc::new(engine), running)
 }
 
-async fn set(engine: &Engine, n: u32) {
-    let key = n.to_le_bytes();
+fn batch(n: u32) -> Batch {
     let mut batch = Batch::default();
     batch.write(&Operation::Set {
-        key: &key,
+        key: &n.to_le_bytes(),
         value: b"v".as_slice().into(),
     });
-    engine.submit(batch).await.unwrap();
+    batch
+}
+
+async fn set(engine: &Engine, n: u32) {
+    engine.submit(batch(n)).await.unwrap();
 }
 
 #[tokio::test]
@@ -143,6 +146,49 @@ fn one_thread_stays_awake_while_a_group_of_many_is_committed_quickly() {
     disk.slow_syncs(Duration::from_millis(2));
     let for_long = rested(10);
     assert!(for_long > ROUNDS / 2, "rested {for_long} times of {ROUNDS}");
+}
+
+/// Who is told, and in which order.
+#[derive(Debug)]
+struct Told(u32, mpsc::Sender<u32>);
+
+impl Recipient for Told {
+    fn receive(&self, applied: Result<Applied, Stopped>) {
+        assert!(applied.is_ok());
+        self.1.send(self.0).unwrap();
+    }
+}
+
+/// Submits batches on the one thread that serves clients, each while the one before is being synced, and says who was
+/// told while that thread was busy, and who afterwards.
+fn told_meanwhile(batches: u32) -> (Vec<u32>, Vec<u32>) {
+    const SYNC: Duration = Duration::from_millis(50);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let disk = Disk::default();
+        let (engine, mut running) = engine(&disk);
+        disk.slow_syncs(SYNC);
+        let (told, who) = mpsc::channel();
+        for n in 0..batches {
+            let recipient = Arc::new(Told(n, told.clone()));
+            engine.try_submit(batch(n), || recipient).unwrap();
+            std::thread::sleep(SYNC / 2);
+        }
+        std::thread::sleep(4 * SYNC);
+        let meanwhile = who.try_iter().collect();
+        engine.close();
+        running.ended().await.unwrap();
+        (meanwhile, who.try_iter().collect())
+    })
+}
+
+#[test]
+fn a_batch_with_which_there_is_no_other_is_carried_out_by_the_log_s_thread() {
+    assert_eq!(told_meanwhile(1), (vec![0], vec![]));
+    assert_eq!(told_meanwhile(2), (vec![], vec![0, 1]));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! Whoever has a connection's [`OwnedWriteHalf`] may write to its client. A connection that has nothing else to do
 //! lends it to its [`Outbox`]: then the applier, which runs on the same thread, writes the replies at the end of the
-//! turn in which it carries out the batch, and the connection's task need not run before its client sends something
-//! again. With many clients nothing of a task is in the processor's cache any more when its turn comes, so that turn
+//! turn in which it carries out the batch, or the log's thread does, if no other client writes; and the connection's task
+//! need not run before its client sends something again. With many clients nothing of a task is in the processor's cache any more when its turn comes, so that turn
 //! is dear. What the client does not take at once is left to the task.
 
 use std::io;
