@@ -19,7 +19,7 @@ use crate::wal::group_commit::Group;
 use crate::wal::writer::{AppendError, Position};
 
 /// Steps that the applier carries out before it lets other tasks of its thread run (P3).
-pub(super) const STEPS_PER_TURN: usize = 128;
+const STEPS_PER_TURN: usize = 128;
 
 /// To give an answer counts as so many steps. A recipient that writes to its client takes as long as eight; but
 /// turns that are so much shorter cost SETs in pipelines a twelfth.
@@ -152,7 +152,6 @@ impl State {
     /// Carries out a batch, a group of its own, in one go, and tells its recipient.
     pub(super) fn apply_alone(&self, group: Group<Ticket>) {
         let (place, error) = self.place_of(&group.outcome);
-        let count = group.submissions.len();
         for alone in group.submissions {
             let mut contents = alone.ticket.contents;
             contents.operations = alone.operations;
@@ -165,9 +164,10 @@ impl State {
                     while batched.step(&mut applier) {}
                 }
             }
+            drop(alone.ticket.room);
+            self.clock.end_writes(1);
             alone.ticket.answer.give(Applied::new(contents));
         }
-        self.clock.end_writes(count);
     }
 
     /// Where a group stands in the log, or why it does not.

@@ -2,18 +2,21 @@
 //!
 //! To wake the applier's thread costs whoever wakes some 20 us in a virtual machine, and as much again until it is
 //! there. A lone client, whose batch is the only one, waits for that with each write. So the log's thread carries such a
-//! batch out itself, and answers it, if there was nothing else to do when it was submitted ([`Quiet`]). Otherwise it would
-//! begin the next group later for it, and stand in the way of those who read.
+//! batch out itself, and answers it, where there is little else to do ([`Quiet`]). Otherwise it would begin the next
+//! group later for it, and could be put aside by the system in the midst, with a lock that others who read need.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{Semaphore, mpsc};
 
-use super::applying::{STEPS_PER_TURN, State};
+use super::applying::State;
 use super::gather::Quiet;
 use super::{MAX_WAITING_BYTES, Ticket};
 use crate::wal::group_commit::Group;
+
+/// The longest that it carries out, in bytes: so those who must see several keys together hardly wait.
+const LONGEST: usize = 4 << 10;
 
 /// The log's thread's side of the way to the applier.
 #[derive(Debug)]
@@ -41,8 +44,8 @@ impl Delivery {
         let _ = self.groups.blocking_send(group);
     }
 
-    /// Whether a group is of a single batch, which takes no longer than a turn of the applier's, and no other waits
-    /// for the log or for the applier.
+    /// Whether a group is of a single batch with a single, short step, and no other waits for the log or for the
+    /// applier.
     fn is_alone(&self, group: &Group<Ticket>) -> bool {
         let [alone] = group.submissions.as_slice() else {
             return false;
@@ -52,6 +55,7 @@ impl Delivery {
         let taken = MAX_WAITING_BYTES - self.room.available_permits();
         all_applied
             && taken == alone.ticket.room.num_permits()
-            && alone.ticket.contents.steps.len() <= STEPS_PER_TURN
+            && alone.ticket.contents.steps.len() == 1
+            && alone.operations.len() <= LONGEST
     }
 }

@@ -37,8 +37,8 @@ const AT_MOST: Duration = Duration::from_micros(700);
 const FEW: usize = 2;
 const SOON: Duration = Duration::from_micros(30);
 
-/// So many batches are committed by their own tasks, or carried out by the log's thread, before it is looked again
-/// whether there is something else to do.
+/// So many batches are committed by their own tasks before it is looked again whether there is something else to do.
+/// The log's thread may carry out as many of those that no task here has looked at.
 const BETWEEN_LOOKS: u32 = 16;
 
 /// How many batches may still be committed by the tasks that submit them. Their thread's other

@@ -2,9 +2,9 @@
 //!
 //! A connection hands over a [`Batch`]: what stood in its pipeline from the first write on. The
 //! log makes the batch's operations durable together with those of others; the applier, one task,
-//! then carries out every step of every batch in log order and sends the replies. Where several threads
-//! serve clients, a batch that finds the log idle is committed and applied by its own task instead, one such
-//! at a time. Where it is one, a batch with which there is no other is applied by the log's thread.
+//! then carries out every step of every batch in log order and sends the replies. But where several threads
+//! serve clients, a batch that finds the log idle is committed and applied by its own task, one such
+//! at a time; and where it is one, a short batch with which there is no other is applied by the log's thread.
 //!
 //! - P1, P2: a batch reaches the applier only after the fdatasync that covers it, and nothing else
 //!   changes the store. So neither a reply nor a read shows what a crash could take back.

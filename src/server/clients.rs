@@ -107,7 +107,7 @@ pub(super) enum Role {
     Monitor,
 }
 
-/// What a client does. Only its own task writes it, but for `ended`, or the applier while the task waits for it.
+/// What a client does. Only its own task writes it, but for `ended`, or whoever carries out its batch while the task waits for that.
 ///
 /// What is written with each request lies in one line of the processor's cache: with many clients each
 /// line more is one more to wait for.

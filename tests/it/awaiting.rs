@@ -1,5 +1,5 @@
 //! Clients whose writes the log has, and what may happen to them meanwhile. With one thread for clients the applier
-//! writes the replies, with several the connection's task does.
+//! writes the replies, or the log's thread where nobody else writes; with several the connection's task does.
 
 use std::time::{Duration, Instant};
 
@@ -13,21 +13,27 @@ const SYNC: Duration = Duration::from_millis(500);
 /// Enough for a request to be read.
 const MOMENT: Duration = Duration::from_millis(60);
 
+/// How many threads serve clients, and whether another client writes.
+const WAYS: [(usize, bool); 3] = [(1, false), (1, true), (2, false)];
+
 /// A server whose log has a SET of `waits`, who was sent no reply to what it asked ahead of that, if it did.
 struct Waiting {
     server: Server,
     disk: Disk,
     waits: Client,
     other: Client,
+    /// Whose SET came next.
+    beside: Option<Client>,
     since: Instant,
 }
 
 impl Waiting {
     /// Says what `waits` is in CLIENT LIST, too.
-    fn behind(threads: usize, asked: &[u8]) -> (Self, String) {
+    fn behind((threads, beside): (usize, bool), asked: &[u8]) -> (Self, String) {
         let disk = Disk::default();
         let server = Server::start_on(&disk, 8, threads);
         let [mut waits, other] = [(); 2].map(|()| Client::connect(server.addr));
+        let mut beside = beside.then(|| Client::connect(server.addr));
         // From the second batch on a connection has all that it needs for one.
         assert_eq!(waits.request("SET key first"), "+OK");
         let id = waits.request("CLIENT ID").split_off("+OK ".len());
@@ -37,11 +43,15 @@ impl Waiting {
         waits.send(b"SET key last\n");
         let since = Instant::now();
         std::thread::sleep(MOMENT);
+        if let Some(beside) = &mut beside {
+            beside.send(b"SET beside 1\n");
+        }
         let waiting = Self {
             server,
             disk,
             waits,
             other,
+            beside,
             since,
         };
         (waiting, id)
@@ -65,7 +75,7 @@ impl Waiting {
 #[test]
 fn one_that_is_killed_is_cut_off_at_once_and_its_write_stays() {
     // With several threads a lone batch is committed by its own task, which nobody ends before that.
-    let (mut waiting, id) = Waiting::behind(1, b"");
+    let (mut waiting, id) = Waiting::behind((1, false), b"");
     let kill = format!("CLIENT KILL ID {id}");
     assert_eq!(waiting.other.request(&kill), "+OK 1");
     waiting.waits.assert_closed();
@@ -76,8 +86,8 @@ fn one_that_is_killed_is_cut_off_at_once_and_its_write_stays() {
 
 #[test]
 fn one_that_has_said_all_gets_its_reply_and_then_the_end() {
-    for threads in [1, 2] {
-        let (mut waiting, _) = Waiting::behind(threads, b"");
+    for way in WAYS {
+        let (mut waiting, _) = Waiting::behind(way, b"");
         waiting.waits.half_close();
         waiting.assert_waits();
         assert_eq!(waiting.waits.rest(), b"+OK\n");
@@ -87,8 +97,8 @@ fn one_that_has_said_all_gets_its_reply_and_then_the_end() {
 
 #[test]
 fn one_that_asks_on_is_answered_in_order() {
-    for threads in [1, 2] {
-        let (mut waiting, _) = Waiting::behind(threads, b"");
+    for way in WAYS {
+        let (mut waiting, _) = Waiting::behind(way, b"");
         for request in ["GET key\nSET k", "ey more\nGET key\n", "SET key last\n"] {
             waiting.waits.send(request.as_bytes());
             std::thread::sleep(MOMENT / 2);
@@ -103,8 +113,8 @@ fn one_that_asks_on_is_answered_in_order() {
 
 #[test]
 fn one_is_answered_before_a_stop_closes_it() {
-    for threads in [1, 2] {
-        let (mut waiting, _) = Waiting::behind(threads, b"");
+    for way in WAYS {
+        let (mut waiting, _) = Waiting::behind(way, b"");
         waiting.assert_waits();
         waiting.server.stop().unwrap();
         assert_eq!(waiting.waits.rest(), b"+OK\n");
@@ -113,13 +123,14 @@ fn one_is_answered_before_a_stop_closes_it() {
 
 #[test]
 fn one_that_is_gone_when_its_reply_is_written_ends_alone() {
-    for threads in [1, 2] {
+    for way in WAYS {
         // Who leaves without having read all is cut off, so to write to it fails.
-        let (mut waiting, _) = Waiting::behind(threads, b"GET key\n");
+        let (mut waiting, _) = Waiting::behind(way, b"GET key\n");
         let gone = std::mem::replace(&mut waiting.waits, Client::connect(waiting.server.addr));
         drop(gone);
         waiting.assert_waits();
-        assert!(eventually(|| waiting.other.connected() == 2));
+        let others = 2 + usize::from(waiting.beside.is_some());
+        assert!(eventually(|| waiting.other.connected() == others));
         waiting.assert_written();
     }
 }

@@ -162,7 +162,7 @@ impl Recipient for Told {
 /// Submits batches on the one thread that serves clients, each while the one before is being synced, and says who was
 /// told while that thread was busy, and who afterwards.
 fn told_meanwhile(batches: u32) -> (Vec<u32>, Vec<u32>) {
-    const SYNC: Duration = Duration::from_millis(50);
+    const SYNC: Duration = Duration::from_millis(200);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -172,7 +172,7 @@ impl Recipient for Outbox {
         let delivered = match &state.writer {
             // What the log drops is dropped by its own thread.
             Some(writer) if applied.is_ok() => {
-                // A defect met with here ends this connection, as one in its task would, and not the applier.
+                // A defect met with here ends this connection, as one in its task would, and not the applier or the log.
                 let write = || self.write(self.account().settle(pending, applied), writer);
                 catch_unwind(AssertUnwindSafe(write)).unwrap_or_else(|_| {
                     let why = "to write its replies panicked, which is a defect of postres";

@@ -124,7 +124,7 @@ impl Connection {
         }
     }
 
-    /// Waits until the batch is carried out that the log has. Nothing, if the applier has written all replies.
+    /// Waits until the batch is carried out that the log has. Nothing, if all replies were written.
     fn poll_outbox(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<Option<Answers>>> {
         let Some(outbox) = &self.outbox else {
             return Ok(Poll::Ready(None));
@@ -150,8 +150,8 @@ impl Connection {
         }))
     }
 
-    /// Has the applier write the replies to the batch that the log has, where it runs on this thread. Nothing
-    /// is left to be written before them. Until the client sends something this task need not run then.
+    /// Has whoever carries it out write the replies to the batch that the log has, where one thread serves clients.
+    /// Nothing is left to be written before them. Until the client sends something this task need not run then.
     pub(super) fn lend_writer(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         // A monitor has something to be shown although it asks nothing.
         let may = self.session.shared.engine.shares_thread() && self.session.monitor.is_none();
@@ -171,7 +171,7 @@ impl Connection {
         while !self.session.out.is_empty() {
             let out = &self.session.out;
             let Some(writer) = &mut self.writer else {
-                let why = "replies are left while the applier may write: a defect of postres";
+                let why = "replies are left while others may write: a defect of postres";
                 return Poll::Ready(Err(io::Error::other(why)));
             };
             let writer = Pin::new(writer);
