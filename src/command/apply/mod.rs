@@ -78,8 +78,9 @@ impl Applier {
     ) -> R {
         (self.position, self.now) = (position, now);
         self.sequence.begin();
-        let done = carry_out(self);
-        self.sequence.end();
+        let half_applied = HalfApplied(self);
+        let done = carry_out(half_applied.0);
+        drop(half_applied);
         self.watches.publish(position);
         done
     }
@@ -217,8 +218,42 @@ impl Applier {
     }
 }
 
+/// An operation of several changes, while it is applied. Should that panic, it ends all the same: who reads waits for
+/// the end on a thread that the server may need to stop, as it does after a panic.
+struct HalfApplied<'a>(&'a mut Applier);
+
+impl Drop for HalfApplied<'_> {
+    fn drop(&mut self) {
+        self.0.sequence.end();
+    }
+}
+
 impl<'a> From<&'a [u8]> for Rest<'a> {
     fn from(bytes: &'a [u8]) -> Self {
         Self(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::store;
+
+    #[test]
+    fn an_operation_that_panics_leaves_nobody_waiting_for_its_end() {
+        let sequence = Arc::new(Sequence::default());
+        let store = store::with_shards(1, 0);
+        let mut applier = Applier::new(store.into(), Arc::default(), Arc::clone(&sequence));
+        let panicking = || {
+            applier.at_once(1, Timestamp::default(), |_| {
+                assert_eq!(sequence.read(|| 1), None);
+                std::panic::resume_unwind(Box::new("planted"))
+            })
+        };
+        let ended: Result<(), _> = catch_unwind(AssertUnwindSafe(panicking));
+        assert_eq!(ended.unwrap_err().downcast_ref(), Some(&"planted"));
+        assert_eq!(sequence.read(|| 1), Some(1));
     }
 }
