@@ -69,7 +69,7 @@ impl Applier {
     }
 
     /// Lets `carry_out` do all that the operation at `position` consists of. Whoever reads sees
-    /// nothing of it, or all.
+    /// nothing of it, or all, unless `carry_out` panics.
     pub fn at_once<R>(
         &mut self,
         position: u64,
@@ -218,8 +218,8 @@ impl Applier {
     }
 }
 
-/// An operation of several changes, while it is applied. Should that panic, it ends all the same: who reads waits for
-/// the end on a thread that the server may need to stop, as it does after a panic.
+/// An operation of several changes, while it is applied. One that panics, a defect, is seen as far as it got: who walks
+/// a table waits for its end on a thread that all others may need, and the server to stop.
 struct HalfApplied<'a>(&'a mut Applier);
 
 impl Drop for HalfApplied<'_> {
