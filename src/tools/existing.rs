@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 use crate::wal::Lsn;
 use crate::wal::fs::{Fs, Lock};
 use crate::wal::name::{Files, LogName};
-use crate::wal::recovery::{Progress, Replay};
+use crate::wal::recovery::{self, Progress, Replay};
 use crate::wal::snapshot::{Block, SnapshotHeader};
 
 /// The files of the log at `path`, which must be there: nothing is made where there is none.
@@ -20,6 +20,7 @@ pub(super) fn files(fs: &dyn Fs, name: &LogName) -> Result<Files, ToolError> {
         files => files.map_err(io_error("listing", name.dir()))?,
     };
     if files.segments.is_empty() && files.snapshots.is_empty() {
+        recovery::refuse_folder(fs, name)?;
         return Err(ToolError::NoLog { path: name.bare() });
     }
     Ok(files)

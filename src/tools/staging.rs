@@ -61,10 +61,7 @@ impl Staging {
     /// Refuses if there is a log already, or there cannot be one.
     pub(super) fn check_free(&self) -> Result<(), ToolError> {
         // A file may lie there, most likely the one that is imported, but not a folder.
-        let bare = self.name.bare();
-        self.fs
-            .file_len(&bare)
-            .map_err(io_error("looking at", &bare))?;
+        recovery::refuse_folder(&*self.fs, &self.name)?;
         self.find().map(drop)
     }
 

@@ -115,7 +115,7 @@ fn a_path_that_cannot_hold_a_log_is_one_clear_line_and_exit_code_1() {
     for (wal, named) in [
         ("file/wal_file", "file"),
         ("file/deeper/wal_file", "file/deeper"),
-        ("folder", "folder"),
+        ("folder", "-wal ./folder/wal_file"),
         ("folder/", "folder/"),
         ("/proc/wal_file", "/proc"),
     ] {
@@ -123,8 +123,15 @@ fn a_path_that_cannot_hold_a_log_is_one_clear_line_and_exit_code_1() {
         command.args(["-port", "0", "-max-connections", "50", "-wal", wal]);
         assert_refused(&run(command), 1, &[named]);
     }
+    for tool in ["check", "dump", "repair"] {
+        let mut command = binary(dir.path());
+        command.args(["log", tool, "-wal", "folder"]);
+        assert_refused(&run(command), 1, &["-wal ./folder/wal_file"]);
+    }
     let file = fs::read_to_string(dir.path().join("file")).unwrap();
     assert_eq!(file, "not a folder");
+    let left = fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(left, 2, "a start that was refused left something");
 }
 
 #[test]

@@ -33,6 +33,16 @@ pub enum RecoveryError {
         /// What the system said.
         source: io::Error,
     },
+    /// A folder lies where the log would begin.
+    #[error(
+        "{0} is a folder, and -wal takes the first part of the log's file names as well: for a log in this folder, \
+         -wal {0}/wal_file",
+        path.display()
+    )]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Something else lies where the log would begin.
     #[error(
         "{0} is a file that this postres did not write, and starting an empty log over it would hide it: \

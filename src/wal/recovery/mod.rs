@@ -50,6 +50,7 @@ mod repair;
 mod start;
 mod survey;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -115,6 +116,7 @@ pub fn open(
     replay: &mut dyn Replay,
 ) -> Result<(LogWriter, Report), RecoveryError> {
     let name = LogName::new(&options.path)?;
+    refuse_folder(&*fs, &name)?;
     let dir = name.dir();
     fs.create_dir_all(dir)
         .map_err(|source| io_error("making the folder", dir, source))?;
@@ -134,6 +136,18 @@ pub fn open(
     } = accepted;
     let writer = continue_log(fs, name, options, &start, chain, lock)?;
     Ok((writer, report))
+}
+
+/// Refuses a path that is a folder's: most likely that of the folder which the log lies in.
+pub fn refuse_folder(fs: &dyn Fs, name: &LogName) -> Result<(), RecoveryError> {
+    let path = name.bare();
+    match fs.file_len(&path) {
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            Err(RecoveryError::Folder { path })
+        }
+        // Whatever else is wrong is told by what is done with it.
+        _ => Ok(()),
+    }
 }
 
 /// Mends the log at `path` as [`open`] would, and does no more: `None` where no log is. Whoever
@@ -249,6 +263,7 @@ impl Found {
             segment_lens,
             files,
         };
+        refuse_folder(fs, name)?;
         let bare = name.bare();
         let len = fs
             .file_len(&bare)
