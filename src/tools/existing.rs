@@ -15,12 +15,12 @@ use crate::wal::snapshot::{Block, SnapshotHeader};
 
 /// The files of the log at `path`, which must be there: nothing is made where there is none.
 pub(super) fn files(fs: &dyn Fs, name: &LogName) -> Result<Files, ToolError> {
+    recovery::refuse_folder(fs, name)?;
     let files = match name.files(fs) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Files::default(),
         files => files.map_err(io_error("listing", name.dir()))?,
     };
     if files.segments.is_empty() && files.snapshots.is_empty() {
-        recovery::refuse_folder(fs, name)?;
         return Err(ToolError::NoLog { path: name.bare() });
     }
     Ok(files)

@@ -263,7 +263,6 @@ impl Found {
             segment_lens,
             files,
         };
-        refuse_folder(fs, name)?;
         let bare = name.bare();
         let len = fs
             .file_len(&bare)
