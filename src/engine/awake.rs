@@ -33,8 +33,6 @@ const AT_MOST: Duration = Duration::from_micros(500);
 #[derive(Debug)]
 pub(super) struct Awake {
     may: bool,
-    /// How many submissions the last two groups had.
-    last_two: [usize; 2],
     /// Whether others want the core, so that it does not stay awake.
     wanted: Wanted,
 }
@@ -44,19 +42,13 @@ impl Awake {
     pub(super) fn new(may: bool) -> Self {
         Self {
             may,
-            last_two: [0; 2],
             wanted: Wanted::default(),
         }
     }
 
-    /// A group of so many submissions is complete.
-    pub(super) fn has_completed(&mut self, submissions: usize) {
-        let [_, last] = self.last_two;
-        self.last_two = [last, submissions];
-    }
-
-    fn stays(&self, now: Instant) -> bool {
-        self.may && !self.wanted.is(now) && self.last_two.iter().any(|&count| count >= MANY)
+    /// Whether it does now, where the last two groups had so many submissions.
+    fn stays(&self, now: Instant, last_two: [usize; 2]) -> bool {
+        self.may && !self.wanted.is(now) && last_two.iter().any(|&count| count >= MANY)
     }
 
     /// Waits until a group has begun, and keeps the thread from resting meanwhile, while one is committed. Nothing if
@@ -67,7 +59,8 @@ impl Awake {
         submitter: &Weak<Submitter<Ticket>>,
     ) -> Option<()> {
         let since = Instant::now();
-        if self.stays(since) {
+        let last_two = submitter.upgrade()?.last_two();
+        if self.stays(since, last_two) {
             let had_it = core_time();
             look(begun, submitter, since).await;
             let now = Instant::now();
@@ -99,25 +92,19 @@ mod tests {
     #[test]
     fn one_of_the_last_two_groups_must_have_been_of_many() {
         let now = Instant::now();
-        let mut awake = Awake::new(true);
-        let mut behind = |submissions| {
-            awake.has_completed(submissions);
-            awake.stays(now)
-        };
-        assert_eq!([1, MANY - 1].map(&mut behind), [false; 2]);
-        assert_eq!([MANY, 1, 1].map(&mut behind), [true, true, false]);
-        let mut never = Awake::new(false);
-        never.has_completed(100);
-        assert!(!never.stays(now));
+        let awake = Awake::new(true);
+        let behind = |last_two| awake.stays(now, last_two);
+        assert_eq!([[0, MANY - 1], [MANY - 1; 2]].map(behind), [false; 2]);
+        assert_eq!([[0, MANY], [MANY, 0]].map(behind), [true; 2]);
+        assert!(!Awake::new(false).stays(now, [100; 2]));
     }
 
     #[test]
     fn not_where_others_want_the_core() {
         let now = Instant::now();
         let mut awake = Awake::new(true);
-        awake.has_completed(MANY);
-        assert!(awake.stays(now));
+        assert!(awake.stays(now, [MANY; 2]));
         awake.wanted.others_had(now, LONG);
-        assert!(!awake.stays(now));
+        assert!(!awake.stays(now, [MANY; 2]));
     }
 }

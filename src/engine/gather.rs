@@ -3,7 +3,7 @@
 //! What clients have sent already, and the runtime has not come to yet, is to share the sync of what
 //! it has come to. So the first write of a group does not have it committed; it wakes this task,
 //! which lets everything run that is ready, and looks for what has arrived, until that brings no
-//! more writes, or has brought many, or takes too long. Only then may the log commit the group. Where
+//! more writes, or takes too long. Only then may the log commit the group, unless it is large by then. Where
 //! there is nothing else to run that is at once.
 //!
 //! That makes fewer and larger groups, and keeps the log's thread from waking in the midst of the
@@ -22,10 +22,6 @@ use tokio::sync::mpsc;
 use super::Ticket;
 use super::awake::Awake;
 use crate::wal::group_commit::Submitter;
-
-/// A group of so many operations is large enough: what a commit costs by itself is little beside them. The
-/// log is to be busy while more of them are read.
-const ENOUGH: usize = 256;
 
 /// A group gathers no longer than this while there is something else to do. In much longer all clients would be in
 /// one group, and their thread would rest while the disk works; in much less groups of a thousand clients are so
@@ -76,34 +72,34 @@ pub(super) async fn complete_groups(
 ) {
     let mut awake = Awake::new(stays_awake);
     while awake.next_begun(&mut begun, &submitter).await.is_some() {
-        let Some(gathered) = gather(&submitter, &quiet).await else {
+        if gather(&submitter, &quiet).await.is_none() {
             return;
-        };
-        match submitter.upgrade() {
-            Some(submitter) => submitter.complete(),
-            None => return,
         }
-        awake.has_completed(gathered);
     }
 }
 
-/// Lets everything run that is ready, until that brings no more writes, or enough of them, or takes too long. Says
-/// how many submissions there are then; nothing if the engine is gone.
-async fn gather(submitter: &Weak<Submitter<Ticket>>, quiet: &Quiet) -> Option<usize> {
+/// Lets everything run that is ready, until that brings no more writes, or takes too long, and has the group
+/// committed, if it is not complete before. Nothing if the engine is gone.
+async fn gather(submitter: &Weak<Submitter<Ticket>>, quiet: &Quiet) -> Option<()> {
     let began = Instant::now();
     let mut known = 0;
     loop {
         // What yields runs again when the runtime has looked at the network: behind what was ready
         // before, and of what that look has brought ahead where several threads serve clients, behind
-        // where it is one. So it yields twice at the least, where there is time.
+        // where it is one. So it yields twice at the least, where there is time, and the group is not complete.
         tokio::task::yield_now().await;
-        let (gathered, operations) = submitter.upgrade()?.gathered();
-        let enough = operations >= ENOUGH || began.elapsed() >= AT_MOST;
-        if gathered == known || enough {
-            quiet.is(gathered <= FEW && began.elapsed() < SOON);
-            return Some(gathered);
+        let submitter = submitter.upgrade()?;
+        let gathered = submitter.gathered();
+        let count = gathered.submissions;
+        let done = count == known || gathered.begun.elapsed() >= AT_MOST;
+        if gathered.complete || done {
+            quiet.is(count <= FEW && began.elapsed() < SOON);
+            if !gathered.complete {
+                submitter.complete();
+            }
+            return Some(());
         }
-        known = gathered;
+        known = count;
     }
 }
 

@@ -439,6 +439,14 @@ impl Engine {
         )
     }
 
+    /// What was submitted is to be committed now, if so many batches at least wait for it: not only when all that is
+    /// ready has run.
+    pub fn commit_if(&self, least: usize) {
+        if let Some(Writes::Logged { submitter, .. }) = self.writes.get() {
+            submitter.complete_of(least);
+        }
+    }
+
     /// As [`Self::submit`], for whoever does not wait here; `recipient`, which is asked for only where the log is given
     /// the batch, is told what becomes of it. If the log is idle, and the runtime has several threads, it blocks
     /// for as long as the disk takes, all the same.

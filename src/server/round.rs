@@ -69,7 +69,7 @@ impl Round {
 
     /// One that was set aside has its turn again: `warm` fetches the keys that are left.
     pub(super) fn end(&mut self, warm: impl FnOnce(&[&[u8]])) {
-        if self.turns.end() {
+        if self.turns.end().is_some() {
             self.fetch(warm);
         }
     }

@@ -52,11 +52,11 @@ impl SecondTurns {
         self.without = without;
     }
 
-    /// One has it. Says whether it was the first, with whom the round is over.
-    pub(super) fn end(&mut self) -> bool {
+    /// One has it. If it was the first the round is over: says how many it had.
+    pub(super) fn end(&mut self) -> Option<usize> {
         let len = std::mem::take(&mut self.len);
         if len == 0 {
-            return false;
+            return None;
         }
         if len < self.few {
             self.without = self.next_without;
@@ -64,7 +64,7 @@ impl SecondTurns {
         } else {
             self.next_without = 1;
         }
-        true
+        Some(len)
     }
 }
 
@@ -81,7 +81,7 @@ mod tests {
             (0..count).for_each(|_| turns.add());
             assert_eq!(
                 (turns.len(), turns.end(), turns.end()),
-                (count, true, false)
+                (count, Some(count), None)
             );
             (0..).find(|_| turns.are_worth_it()).expect("some day")
         };

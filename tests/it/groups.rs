@@ -46,7 +46,7 @@ async fn writes_that_are_ready_together_share_one_sync() {
     let mut in_one = 0;
     for _ in 0..ROUNDS {
         let (engine, _running) = engine(&Disk::default());
-        let writers = (0..200).map(|n| {
+        let writers = (0..40).map(|n| {
             let engine = Arc::clone(&engine);
             tokio::spawn(async move { set(&engine, n).await })
         });
@@ -191,6 +191,21 @@ fn a_batch_with_which_there_is_no_other_is_carried_out_by_the_log_s_thread() {
     assert_eq!(told_meanwhile(2), (vec![], vec![0, 1]));
 }
 
+/// So many operations to be made durable together.
+fn submission(ticket: u32, count: u32) -> Submission<u32> {
+    let mut operations = Vec::new();
+    for _ in 0..count {
+        push_operation(&mut operations, |out| out.push(1));
+    }
+    Submission {
+        operations,
+        count,
+        removes: group_commit::Removes::No,
+        away: None,
+        ticket,
+    }
+}
+
 #[test]
 fn a_group_that_nobody_says_is_complete_is_committed_all_the_same() {
     let (writer, ..) = open(&Disk::default()).unwrap();
@@ -202,22 +217,83 @@ fn a_group_that_nobody_says_is_complete_is_committed_all_the_same() {
     let (submitter, log) = group_commit::start(writer, deliver).unwrap();
     // Once while the log's thread still watches, then when it has gone to sleep.
     for ticket in 0..6 {
-        let mut operations = Vec::new();
-        push_operation(&mut operations, |out| out.push(1));
-        let first = submitter.submit(Submission {
-            operations,
-            count: 1,
-            removes: group_commit::Removes::No,
-            away: None,
-            ticket,
-        });
-        assert!(first.unwrap());
+        assert!(submitter.submit(submission(ticket, 1)).unwrap());
         let group = groups.recv_timeout(Duration::from_secs(60));
         assert_eq!(group, Ok(ticket));
         if ticket % 2 == 1 {
             std::thread::sleep(Duration::from_millis(30));
         }
     }
+    drop(submitter);
+    log.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_group_is_complete_when_it_has_enough_or_is_as_large_as_whoever_submits_wants_it() {
+    let (writer, ..) = open(&Disk::default()).unwrap();
+    let (go_on, waits) = mpsc::channel();
+    let (committed, groups) = mpsc::channel();
+    let deliver = move |group: group_commit::Group<u32>| {
+        committed.send(group.submissions.len()).unwrap();
+        // What comes meanwhile is not committed.
+        waits.recv().unwrap();
+    };
+    let (submitter, log) = group_commit::start(writer, deliver).unwrap();
+    let submit = |count| submitter.submit(submission(0, count)).unwrap();
+    let far = || {
+        let gathered = submitter.gathered();
+        (gathered.submissions, gathered.complete)
+    };
+    let next = || groups.recv_timeout(Duration::from_secs(60));
+    submit(1);
+    submitter.complete();
+    assert_eq!(next(), Ok(1));
+    assert_eq!(far(), (1, true), "it is gone");
+
+    // Nothing is complete that is not there.
+    submitter.complete();
+    for _ in 0..47 {
+        submit(1);
+    }
+    assert_eq!(far(), (47, false));
+    submit(1);
+    assert_eq!(far(), (48, true), "enough submissions");
+    submit(1);
+    go_on.send(()).unwrap();
+    assert_eq!(next(), Ok(49));
+    assert_eq!(submitter.last_two(), [1, 49]);
+
+    submit(1000);
+    for _ in 0..6 {
+        submit(1);
+    }
+    assert_eq!(far(), (7, false), "of a few");
+    submit(1);
+    assert_eq!(far(), (8, true), "enough operations");
+    assert_eq!(submitter.last_two(), [49, 8]);
+    go_on.send(()).unwrap();
+    assert_eq!(next(), Ok(8));
+    for _ in 0..8 {
+        submit(15);
+    }
+    assert_eq!(far(), (8, false), "too few");
+    submit(8);
+    assert_eq!(far(), (9, true), "enough operations");
+    go_on.send(()).unwrap();
+    assert_eq!(next(), Ok(9));
+
+    for _ in 0..7 {
+        submit(1);
+    }
+    submitter.complete_of(8);
+    assert_eq!(far(), (7, false));
+    submit(1);
+    submitter.complete_of(8);
+    assert_eq!(far(), (8, true));
+    go_on.send(()).unwrap();
+    assert_eq!(next(), Ok(8));
+    assert_eq!(submitter.last_two(), [9, 8]);
+    go_on.send(()).unwrap();
     drop(submitter);
     log.join().unwrap().unwrap();
 }

@@ -2,6 +2,8 @@
 //! woken once for them, and not for each.
 //!
 //! A connection that holds its own back has a second turn, behind those who are ready, and writes them first of all.
+//! By then what all of them write is with the log, and to write the replies of many takes longer than the disk: so it
+//! begins meanwhile.
 
 use std::cell::RefCell;
 use std::task::Context;
@@ -16,6 +18,10 @@ pub(super) const HOLD_UP_TO: usize = 4 << 10;
 /// Where the replies of fewer than so many would be held back, whoever reads them had better begin with the first.
 /// Those ahead of a write are held back all the same, and count: the write goes to the log before they are sent.
 const FEW: usize = 6;
+
+/// So many batches are committed while replies are written, not behind them: then the disk need not wait for the
+/// replies, nor the clients for the disk. Of fewer clients nothing is gained.
+const MANY: usize = 8;
 
 thread_local! {
     /// Those of this thread whose replies are held back.
@@ -49,8 +55,12 @@ impl Connection {
 
     /// The second turn has come, if this is one.
     pub(super) fn end_hold(&mut self) {
-        if std::mem::take(&mut self.held) {
-            HELD.with_borrow_mut(SecondTurns::end);
+        if !std::mem::take(&mut self.held) {
+            return;
+        }
+        let first_of = HELD.with_borrow_mut(SecondTurns::end);
+        if first_of.is_some_and(|count| count >= MANY) {
+            self.session.shared.engine.commit_if(MANY);
         }
     }
 }

@@ -104,7 +104,9 @@ fn next_turn<T>(shared: &Shared<T>) -> Result<Turn<T>, AppendError> {
         let asked = !waiting.sync_asked.is_empty();
         let overdue = asked || due.is_some_and(|due| due <= Instant::now());
         let arrived = waiting.submissions.len();
-        waiting.complete |= arrived > 0 && waiting.begun.elapsed() >= GATHERED;
+        if arrived > 0 && waiting.begun.elapsed() >= GATHERED {
+            waiting.complete();
+        }
         // Nobody completes a group of a log that is closed.
         let complete = waiting.complete || (arrived > 0 && !waiting.open);
         let gathers = arrived > 0 && !complete;
@@ -125,11 +127,8 @@ fn next_turn<T>(shared: &Shared<T>) -> Result<Turn<T>, AppendError> {
             if waiting.submissions.is_empty() {
                 return Ok(Turn::Close(committer));
             }
-            (waiting.complete, waiting.operations) = (false, 0);
             let soon = waiting.patience.soon();
-            let room = Vec::with_capacity(waiting.submissions.len());
-            let batch = std::mem::replace(&mut waiting.submissions, room);
-            return Ok(Turn::Commit(committer, batch, soon));
+            return Ok(Turn::Commit(committer, waiting.take(), soon));
         }
         let gathers_until = gathers.then_some(waiting.begun + GATHERED);
         pause(shared, &mut waiting, gathers_until.or(due), &mut rested);

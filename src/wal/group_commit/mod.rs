@@ -1,7 +1,7 @@
 //! Group commit: many submitters, one writer, one sync for all that waited.
 //!
 //! While a sync is under way the next group gathers, so the slower the disk, the larger the
-//! groups. A group is not committed before whoever submits says that it is complete
+//! groups. A group is not committed before it is large, or whoever submits says that it is complete
 //! ([`Submitter::complete`]), or 2 ms have passed: without that the first of those who come all at
 //! once gets a sync of its own, which all others wait for. Then it may have to wait a little longer,
 //! for those whom the last group's sync has just set free (`patience.rs`).
@@ -26,6 +26,14 @@ use super::sabotage;
 use super::writer::{AppendError, LogWriter, Position};
 use committer::Committer;
 use patience::{Back, Patience};
+
+/// A group of so many submissions is complete, though more may be about to come: what a commit costs by itself is
+/// little beside them, and the disk works while the next ones are read. Of 50 clients there are seldom so many at once.
+const ENOUGH: usize = 48;
+
+/// So are operations of a few pipelines, if they are so many: but not those of the first one or two.
+const ENOUGH_OPERATIONS: usize = 128;
+const A_FEW: usize = 8;
 
 /// Operations to be made durable together, and what the submitter wants back.
 #[derive(Debug)]
@@ -63,6 +71,17 @@ pub struct Group<T> {
     pub submissions: Vec<Submission<T>>,
 }
 
+/// How far a group has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gathered {
+    /// How many submissions it has.
+    pub submissions: usize,
+    /// When the first of them came.
+    pub begun: Instant,
+    /// Whether it may be committed, or was.
+    pub complete: bool,
+}
+
 #[derive(Debug)]
 struct Waiting<T> {
     submissions: Vec<Submission<T>>,
@@ -72,6 +91,8 @@ struct Waiting<T> {
     begun: Instant,
     /// Whether these may be committed.
     complete: bool,
+    /// How many the last two groups had.
+    last_two: [usize; 2],
     /// Whether the log's thread sleeps until it is woken.
     asleep: bool,
     open: bool,
@@ -86,6 +107,28 @@ struct Waiting<T> {
 }
 
 impl<T> Waiting<T> {
+    /// What waits may be committed. Says whether the log's thread is to be told: whoever else has the writer looks by
+    /// itself when it is done.
+    fn complete(&mut self) -> bool {
+        let newly = !self.complete && !self.submissions.is_empty();
+        self.complete |= newly;
+        newly && self.idle.is_some()
+    }
+
+    fn is_enough(&self) -> bool {
+        let count = self.submissions.len();
+        count >= ENOUGH || (count >= A_FEW && self.operations >= ENOUGH_OPERATIONS)
+    }
+
+    /// Takes what waits.
+    fn take(&mut self) -> Vec<Submission<T>> {
+        (self.complete, self.operations) = (false, 0);
+        let [_, last] = self.last_two;
+        self.last_two = [last, self.submissions.len()];
+        let room = Vec::with_capacity(self.submissions.len());
+        std::mem::replace(&mut self.submissions, room)
+    }
+
     /// The writer will not come back: nothing more is taken.
     fn lose(&mut self, why: Lost) {
         self.lost = Some(why);
@@ -176,7 +219,7 @@ pub struct LogClosed;
 impl<T> Submitter<T> {
     /// Puts a submission behind those that wait. Its outcome is delivered, never returned here.
     /// Says whether it is the first of a group: then [`Self::complete`] is to be called, and soon. A group
-    /// of which nobody says so waits for 2 ms.
+    /// of which nobody says so, and that does not come to be large, waits for 2 ms.
     ///
     /// The caller bounds how much may wait (P8): the log itself takes whatever it is given.
     pub fn submit(&self, submission: Submission<T>) -> Result<bool, LogClosed> {
@@ -190,8 +233,9 @@ impl<T> Submitter<T> {
         if count == 1 {
             waiting.begun = Instant::now();
         }
+        let enough = waiting.is_enough() && waiting.complete();
         let expected = waiting.complete && count == waiting.patience.expected();
-        let wanted = expected || (count == 1 && waiting.asleep);
+        let wanted = enough || expected || (count == 1 && waiting.asleep);
         drop(waiting);
         if wanted {
             self.shared.arrived.notify_one();
@@ -199,10 +243,29 @@ impl<T> Submitter<T> {
         Ok(count == 1)
     }
 
-    /// How many submissions the group has that gathers, and how many operations these are.
-    pub fn gathered(&self) -> (usize, usize) {
+    /// How far the group has come that gathers, or the last one, if it is gone.
+    pub fn gathered(&self) -> Gathered {
         let waiting = self.shared.waiting.lock();
-        (waiting.submissions.len(), waiting.operations)
+        let gone = waiting.submissions.is_empty();
+        let [_, last] = waiting.last_two;
+        Gathered {
+            submissions: if gone {
+                last
+            } else {
+                waiting.submissions.len()
+            },
+            begun: waiting.begun,
+            complete: gone || waiting.complete,
+        }
+    }
+
+    /// How many submissions the last two groups have that are complete, or were.
+    pub fn last_two(&self) -> [usize; 2] {
+        let waiting = self.shared.waiting.lock();
+        match (waiting.complete, waiting.last_two) {
+            (true, [_, last]) => [last, waiting.submissions.len()],
+            (false, last_two) => last_two,
+        }
     }
 
     /// Whether a group is being committed, or is complete, and the last commit took no longer than `quick`. Also for
@@ -214,9 +277,13 @@ impl<T> Submitter<T> {
 
     /// All who could be there at once are: the group that gathers may be committed.
     pub fn complete(&self) {
+        self.complete_of(1);
+    }
+
+    /// The same, if it has at least so many submissions.
+    pub fn complete_of(&self, least: usize) {
         let mut waiting = self.shared.waiting.lock();
-        waiting.complete = !waiting.submissions.is_empty();
-        let wanted = waiting.complete && waiting.idle.is_some();
+        let wanted = waiting.submissions.len() >= least && waiting.complete();
         drop(waiting);
         if wanted {
             self.shared.arrived.notify_one();
@@ -292,6 +359,7 @@ where
         operations: 0,
         begun: Instant::now(),
         complete: false,
+        last_two: [0; 2],
         asleep: false,
         open: true,
         sync_asked: Vec::new(),
