@@ -80,9 +80,11 @@ deny:
 bench-build:
     CARGO_PROFILE_BENCH_LTO=off CARGO_PROFILE_BENCH_CODEGEN_UNITS=16 cargo bench --no-run --locked
 
-# With `--large` and `--scaling` more; `--report FILE` and `--plots DIR` keep it, `--help` tells the rest.
+whole := "--large --scaling --report target/bench/report.md --plots target/bench/plots --json target/bench/cases.json"
+
+# All of it takes an hour and a half; with options only what they say, `--help` tells which there are.
 # Measures postres against Valkey and a naive baseline; installs what is missing for that.
-bench *options:
+bench *options=whole:
     cargo bench --locked --bench end_to_end -- {{ options }}
 
 # Measures the parts alone: decoder, encoder, frames, store, apply. Part of a name chooses some.

@@ -250,6 +250,7 @@ fn about(options: &Options, lab: &Lab) -> Result<Vec<(&'static str, String)>> {
     Ok(vec![
         ("machine", machine::describe()?),
         ("others before", machine::others()?),
+        ("postres", machine::build()),
         ("file system", machine::file_system(&lab.scratch)?),
         ("Valkey", valkey),
         ("second opinion", redis_benchmark),

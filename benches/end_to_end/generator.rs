@@ -260,18 +260,22 @@ impl Run {
     /// Sends the connection's next batch, unless it is not due yet or the run is over.
     ///
     /// `kept` tells that the connection waited for a reply until now. What was due meanwhile
-    /// counts from when it was due; that a free connection is late is the generator's own fault.
+    /// counts from when it was due, and is sent though the run is over by now; that a free connection is late is
+    /// the generator's own fault.
     fn send_batch(&mut self, connection: &mut Connection, now: Instant, kept: bool) -> Result<()> {
-        if self.is_over(now) {
+        let paced = connection.interval.is_some();
+        let from = if kept && paced {
+            connection.due.min(now)
+        } else {
+            now
+        };
+        if self.is_over(from) {
             return Ok(());
         }
-        connection.sent = now;
+        connection.sent = from;
         if let Some(interval) = connection.interval {
             if now < connection.due {
                 return Ok(());
-            }
-            if kept {
-                connection.sent = connection.due;
             }
             connection.due += interval;
         }
@@ -336,6 +340,9 @@ impl Run {
     /// Checks and counts the replies that are complete. After a batch's last, sends the next.
     fn take_replies(&mut self, connection: &mut Connection, now: Instant) -> Result<()> {
         let latency = u64::try_from((now - connection.sent).as_nanos())?;
+        // What is sent at a pace counts by when it was due: a reply that is late counts, however late it is.
+        let paced = connection.interval.is_some();
+        let counts_at = if paced { connection.sent } else { now };
         let mut taken = 0;
         while let Some((kind, key)) = connection.batch.get(connection.answered).copied() {
             let rest = connection
@@ -347,7 +354,7 @@ impl Run {
                     taken += reply.length;
                     connection.checked = 0;
                     connection.answered += 1;
-                    self.count(kind, reply, latency, now);
+                    self.count(kind, reply, latency, counts_at);
                 }
                 Found::Part(length) => {
                     taken += length;
@@ -369,14 +376,14 @@ impl Run {
         self.send_batch(connection, now, true)
     }
 
-    fn count(&mut self, kind: Kind, reply: Reply, latency: u64, now: Instant) {
+    fn count(&mut self, kind: Kind, reply: Reply, latency: u64, at: Instant) {
         self.waiting -= 1;
         self.measured.replies += 1;
         if !reply.hit {
             self.measured.misses += 1;
             return;
         }
-        if now < self.counted_from || self.counted_to.is_some_and(|end| now >= end) {
+        if at < self.counted_from || self.counted_to.is_some_and(|end| at >= end) {
             return;
         }
         let histogram = match kind {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::num::ParseIntError;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -32,6 +33,18 @@ pub(crate) fn describe() -> Result<String> {
     });
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     Ok(format!("{processors} x {model}, Linux {}", kernel.trim()))
+}
+
+/// What was measured: the commit of the sources, and whether they differ from it.
+pub(crate) fn build() -> String {
+    let described = Command::new("git")
+        .args(["-C", env!("CARGO_MANIFEST_DIR")])
+        .args(["describe", "--always", "--dirty", "--exclude=*"])
+        .output();
+    let described = described.ok().filter(|output| output.status.success());
+    let commit = described.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let commit = commit.as_deref().unwrap_or("of an unknown commit");
+    format!("{} {commit}", env!("CARGO_PKG_VERSION"))
 }
 
 /// The kind of file system that holds `folder`; one that lives in memory is an error, since it

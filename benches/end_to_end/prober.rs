@@ -84,7 +84,8 @@ fn send(
         let key = random.below(keys);
         request.clear();
         wire.request(Kind::Get, key, &mut request);
-        // Nobody takes it where reading has failed, which is told there.
+        // It counts from now, not from when it was due: it waits for no reply, so if it is late that is this thread's
+        // own fault. Nobody takes it where reading has failed, which is told there.
         if asked.send((key, Instant::now())).is_err() {
             return Ok(());
         }

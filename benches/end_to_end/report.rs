@@ -45,7 +45,8 @@ impl CaseReport {
     }
 
     /// A figure of one contestant divided by the other's, of the same round each time: what else the
-    /// machine does changes from round to round, and less within one.
+    /// machine does changes from round to round, and less within one. Nothing where one of them lacks it in a round:
+    /// to leave that round out would hide that it did not answer.
     pub(crate) fn ratio(
         &self,
         one: Contestant,
@@ -53,7 +54,10 @@ impl CaseReport {
         figure: impl Fn(&Sample) -> Option<f64>,
     ) -> Option<Spread> {
         let pairs = self.of(one)?.iter().zip(self.of(other)?);
-        Spread::of(pairs.filter_map(|(one, two)| Some(figure(one)? / figure(two)?)))
+        let ratios: Option<Vec<_>> = pairs
+            .map(|(one, two)| Some(figure(one)? / figure(two)?))
+            .collect();
+        Spread::of(ratios?.into_iter())
     }
 
     /// GETs that found no value where every key has one, of all contestants.

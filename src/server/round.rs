@@ -20,7 +20,8 @@ const FEW: usize = 4;
 /// needs for its second turn.
 const MOST: usize = 8 * WARM_AT_ONCE;
 
-/// So many requests are not set aside after a round of that many.
+/// So many requests are not set aside after a round of that many: where so many come at a time, the next rounds would
+/// be as large. A look now and then is enough to see whether that has changed.
 const WITHOUT_AFTER_MOST: u32 = 1024;
 
 /// The requests that a thread's connections have set aside, from the first until one of them has its turn

@@ -2,8 +2,8 @@
 //! woken once for them, and not for each.
 //!
 //! A connection that holds its own back has a second turn, behind those who are ready, and writes them first of all.
-//! By then what all of them write is with the log, and to write the replies of many takes longer than the disk: so it
-//! begins meanwhile.
+//! By then what all of them write is with the log, and to write the replies of many takes about as long as a sync: so
+//! the log commits it meanwhile.
 
 use std::cell::RefCell;
 use std::task::Context;
@@ -19,8 +19,9 @@ pub(super) const HOLD_UP_TO: usize = 4 << 10;
 /// Those ahead of a write are held back all the same, and count: the write goes to the log before they are sent.
 const FEW: usize = 6;
 
-/// So many batches are committed while replies are written, not behind them: then the disk need not wait for the
-/// replies, nor the clients for the disk. Of fewer clients nothing is gained.
+/// Where the replies of so many are held back, and so many batches wait, these are committed while the replies are
+/// written, not behind them: then the disk need not wait for the replies, nor the clients for the disk. Of fewer
+/// little is gained, or nothing.
 const MANY: usize = 8;
 
 thread_local! {

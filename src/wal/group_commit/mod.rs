@@ -28,12 +28,11 @@ use committer::Committer;
 use patience::{Back, Patience};
 
 /// A group of so many submissions is complete, though more may be about to come: what a commit costs by itself is
-/// little beside them, and the disk works while the next ones are read. Of 50 clients there are seldom so many at once.
+/// little beside them, and the disk works while the next ones are read. Groups of 50 clients are mostly smaller.
 const ENOUGH: usize = 48;
 
-/// So are operations of a few pipelines, if they are so many: but not those of the first one or two.
+/// So are so many operations of pipelines, however few these are.
 const ENOUGH_OPERATIONS: usize = 128;
-const A_FEW: usize = 8;
 
 /// Operations to be made durable together, and what the submitter wants back.
 #[derive(Debug)]
@@ -116,8 +115,7 @@ impl<T> Waiting<T> {
     }
 
     fn is_enough(&self) -> bool {
-        let count = self.submissions.len();
-        count >= ENOUGH || (count >= A_FEW && self.operations >= ENOUGH_OPERATIONS)
+        self.submissions.len() >= ENOUGH || self.operations >= ENOUGH_OPERATIONS
     }
 
     /// Takes what waits.
