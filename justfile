@@ -82,9 +82,10 @@ bench-build:
 
 whole := "--large --scaling --report target/bench/report.md --plots target/bench/plots --json target/bench/cases.json"
 
-# All of it takes an hour and a half; with options only what they say, `--help` tells which there are.
+# Without options all of it, which takes more than an hour; `--help` tells the options.
 # Measures postres against Valkey and a naive baseline; installs what is missing for that.
 bench *options=whole:
+    @mkdir -p target/bench
     cargo bench --locked --bench end_to_end -- {{ options }}
 
 # Measures the parts alone: decoder, encoder, frames, store, apply. Part of a name chooses some.

@@ -24,7 +24,7 @@ use super::awake::Awake;
 use crate::wal::group_commit::Submitter;
 
 /// A group gathers no longer than this while there is something else to do. In much longer all clients would be in
-/// one group, and their thread would rest while the disk works; in much less groups of a thousand clients are so
+/// one group, and their thread would rest while the disk works; in much less groups of clients who mostly read are so
 /// small that commits cost more than that spares.
 const AT_MOST: Duration = Duration::from_micros(700);
 
