@@ -3,7 +3,9 @@
 //! A connection sends a batch of as many requests as its pipeline is deep, waits for all the
 //! replies, and sends the next: at once, or, where its group has a rate, when that is due. A batch
 //! that is due while its connection still waits has its latency counted from when it was due, or
-//! a slow server would be asked less often just when it is slow, and look good.
+//! a slow server would be asked less often just when it is slow, and look good. It counts if it was due while the
+//! run lasted, however late its replies are: so the rate is the one that was asked for, and what the server does
+//! shows in the latencies.
 //!
 //! # What it does to the figures
 //!

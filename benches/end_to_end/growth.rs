@@ -161,7 +161,7 @@ impl Stalls {
     }
 }
 
-/// What a server's growth has beyond what the machine does to it anyway, and for postres whether that meets its goal.
+/// How much longer a GET is held up while keys come in than by an idle server, and for postres whether that meets its goal.
 fn beyond_idle((contestant, runs): &(Contestant, Vec<Grown>)) -> Option<String> {
     let differences = runs.iter().map(|run| {
         let [idle, growing, _] = &run.phases;

@@ -35,7 +35,7 @@ pub(crate) fn describe() -> Result<String> {
     Ok(format!("{processors} x {model}, Linux {}", kernel.trim()))
 }
 
-/// What was measured: the commit of the sources, and whether they differ from it.
+/// The version, and the commit of the sources as the run begins, and whether anything there differs from it.
 pub(crate) fn build() -> String {
     let described = Command::new("git")
         .args(["-C", env!("CARGO_MANIFEST_DIR")])

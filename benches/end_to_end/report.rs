@@ -80,10 +80,7 @@ impl CaseReport {
     pub(crate) fn judge(&self, contestant: Contestant, demand: Demand) -> Verdict {
         let ratio = self.ratio(contestant, demand.other(), |sample| demand.figure(sample));
         let Some(ratio) = ratio else {
-            return Verdict {
-                measured: format!("({}) did not take part", demand.other()),
-                met: None,
-            };
+            return self.without_figure(contestant, demand);
         };
         let enough = match demand {
             Demand::Ratio(_, times, _) => ratio.median >= times,
@@ -98,6 +95,23 @@ impl CaseReport {
             measured,
             met: (misses == 0).then_some(enough),
         }
+    }
+}
+
+impl CaseReport {
+    /// The verdict where there is no ratio: a contestant that lacks the figure in a round misses the goal.
+    fn without_figure(&self, contestant: Contestant, demand: Demand) -> Verdict {
+        let lacks = |who| {
+            let samples = self.of(who)?;
+            Some(samples.iter().any(|sample| demand.figure(sample).is_none()))
+        };
+        let other = demand.other();
+        let (measured, met) = match (lacks(contestant), lacks(other)) {
+            (Some(true), _) => ("a round without any".to_owned(), Some(false)),
+            (_, Some(true)) => (format!("({other}) had none in a round"), None),
+            _ => (format!("({other}) did not take part"), None),
+        };
+        Verdict { measured, met }
     }
 }
 
