@@ -57,7 +57,7 @@ impl CaseReport {
         let ratios: Option<Vec<_>> = pairs
             .map(|(one, two)| Some(figure(one)? / figure(two)?))
             .collect();
-        Spread::of(ratios?.into_iter())
+        Spread::of(ratios?)
     }
 
     /// GETs that found no value where every key has one, of all contestants.
