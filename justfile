@@ -84,9 +84,10 @@ whole := "--large --scaling --report target/bench/report.md --plots target/bench
 
 # Without options all of it, which takes more than an hour; `--help` tells the options.
 # Measures postres against Valkey and a naive baseline; installs what is missing for that.
-bench *options=whole:
+[positional-arguments]
+bench *options:
     @mkdir -p target/bench
-    cargo bench --locked --bench end_to_end -- {{ options }}
+    [ $# -gt 0 ] || set -- {{ whole }}; cargo bench --locked --bench end_to_end -- "$@"
 
 # Measures the parts alone: decoder, encoder, frames, store, apply. Part of a name chooses some.
 bench-parts *args:
