@@ -96,9 +96,7 @@ impl CaseReport {
             met: (misses == 0).then_some(enough),
         }
     }
-}
 
-impl CaseReport {
     /// The verdict where there is no ratio: a contestant that lacks the figure in a round misses the goal.
     fn without_figure(&self, contestant: Contestant, demand: Demand) -> Verdict {
         let lacks = |who| {
