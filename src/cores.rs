@@ -77,12 +77,19 @@ mod tests {
         }
     }
 
+    /// Where the machine is a guest, what its host takes from it may count as the time of the thread that had the core,
+    /// so one look may show too much; never all of them.
+    const LOOKS: usize = 100;
+
     #[test]
     fn only_what_a_thread_works_counts_as_its_time_on_a_core() {
-        let before = core_time();
-        std::thread::sleep(Duration::from_millis(20));
-        let slept = core_time() - before;
-        assert!(slept < Duration::from_millis(10), "{slept:?}");
+        const SLEEP: Duration = Duration::from_millis(20);
+        let worked = || {
+            let before = core_time();
+            std::thread::sleep(SLEEP);
+            core_time() - before
+        };
+        assert!((0..LOOKS).any(|_| worked() < SLEEP / 2));
         let begun = core_time();
         while core_time() == begun {}
     }
@@ -90,10 +97,13 @@ mod tests {
     #[test]
     fn what_another_thread_works_counts_as_the_time_of_others() {
         const WORK: Duration = Duration::from_millis(5);
-        let before = core_time_of_others();
-        let work = || while core_time() < WORK {};
-        assert!(std::thread::spawn(work).join().is_ok());
+        let others_worked = || {
+            let before = core_time_of_others();
+            let work = || while core_time() < WORK {};
+            assert!(std::thread::spawn(work).join().is_ok());
+            core_time_of_others().saturating_sub(before)
+        };
         // Between its two looks this thread may have had a core for a moment that counts as the others'.
-        assert!(core_time_of_others() - before > WORK / 2);
+        assert!((0..LOOKS).any(|_| others_worked() > WORK / 2));
     }
 }
