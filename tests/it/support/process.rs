@@ -13,7 +13,7 @@ use super::client::Client;
 const BINARY: &str = env!("CARGO_BIN_EXE_postres");
 
 /// How long a server may take to listen, or a command to end.
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running server. Killed when dropped.
 #[derive(Debug)]
@@ -224,10 +224,10 @@ impl Drop for Server {
     }
 }
 
-/// Asks again until `done`, or until five seconds have passed; says whether it ever was.
+/// Asks again until `done`, or until half a minute has passed; says whether it ever was.
 pub fn eventually(mut done: impl FnMut() -> bool) -> bool {
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(5) {
+    while begun.elapsed() < Duration::from_secs(30) {
         if done() {
             return true;
         }
