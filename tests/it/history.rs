@@ -324,6 +324,40 @@ fn restarted(disk: &Disk, shards: usize, time: Timestamp) -> (Contents, u64) {
     })
 }
 
+#[test]
+fn a_start_does_not_go_back_behind_a_frame_that_holds_nothing() {
+    let disk = Disk::default();
+    let get = Turn {
+        clock: 5,
+        batches: vec![vec![Part::Request(vec![b"GET".to_vec(), b"key".to_vec()])]],
+        sweep: false,
+    };
+    let history = History {
+        turns: vec![get],
+        policy: SyncPolicy::Always,
+        shards: 1,
+    };
+    let lived = live(&disk, &history);
+    assert_eq!(lived.time, Timestamp(START + 5));
+    let store: Arc<dyn InMemStore> = store::with_shards(1, 0).into();
+    let options = LogOptions {
+        clock: Arc::new(|| Timestamp(0)),
+        ..options()
+    };
+    runtime().block_on(async {
+        let recovered = Engine::recover(
+            store,
+            Arc::new(lived.crashed),
+            &options,
+            CompactionOptions::default(),
+        );
+        let (engine, mut running, _) = recovered.unwrap();
+        assert_eq!(engine.time(), lived.time);
+        engine.close();
+        running.ended().await.unwrap();
+    });
+}
+
 /// A log, folded once more, with what its clients must have been told.
 struct Fold {
     store: Arc<dyn InMemStore>,

@@ -228,6 +228,11 @@ impl LogWriter {
         self.next_lsn
     }
 
+    /// The time of the last frame, also of one that holds no operation. No frame to come has an earlier one.
+    pub fn time(&self) -> Timestamp {
+        self.time
+    }
+
     /// The folder that this log is in, for whoever writes snapshots of it.
     pub fn folder(&self) -> LogFolder {
         LogFolder::new(self.maker.clone(), Arc::clone(&self.status))
