@@ -246,7 +246,7 @@ impl Engine {
             let mut replayer = Replayer::new(applier, threads, &told);
             recovery::open(fs, &options, &mut replayer)
         })?;
-        // It may be later than that of the last operation.
+        // Time goes on from where the log ends: that may be later than its last operation.
         state.shared_clock().raise(writer.time());
         let folder = writer.folder();
         let last = report.last_snapshot.map(|(next, at)| LastSnapshot {

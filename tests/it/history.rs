@@ -305,22 +305,27 @@ pub fn runtime() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-/// What a server finds that starts on `disk`, at `time`; and how far its log goes.
-fn restarted(disk: &Disk, shards: usize, time: Timestamp) -> (Contents, u64) {
+/// What a server finds that starts on `disk`, at `time`, with a clock that shows less; how far its log goes, and what
+/// time it is for that server.
+fn restarted(disk: &Disk, shards: usize, time: Timestamp) -> (Contents, u64, Timestamp) {
     let store: Arc<dyn InMemStore> = store::with_shards(shards, 0).into();
+    let options = LogOptions {
+        clock: Arc::new(|| Timestamp(0)),
+        ..options()
+    };
     runtime().block_on(async {
         let disk = Arc::new(disk.clone());
         let (engine, mut running, _) = Engine::recover(
             Arc::clone(&store),
             disk,
-            &options(),
+            &options,
             CompactionOptions::default(),
         )
         .unwrap();
-        let applied = engine.watches().applied();
+        let (applied, now) = (engine.watches().applied(), engine.time());
         engine.close();
         running.ended().await.unwrap();
-        (contents_at(&*store, time), applied)
+        (contents_at(&*store, time), applied, now)
     })
 }
 
@@ -338,24 +343,8 @@ fn a_start_does_not_go_back_behind_a_frame_that_holds_nothing() {
         shards: 1,
     };
     let lived = live(&disk, &history);
-    assert_eq!(lived.time, Timestamp(START + 5));
-    let store: Arc<dyn InMemStore> = store::with_shards(1, 0).into();
-    let options = LogOptions {
-        clock: Arc::new(|| Timestamp(0)),
-        ..options()
-    };
-    runtime().block_on(async {
-        let recovered = Engine::recover(
-            store,
-            Arc::new(lived.crashed),
-            &options,
-            CompactionOptions::default(),
-        );
-        let (engine, mut running, _) = recovered.unwrap();
-        assert_eq!(engine.time(), lived.time);
-        engine.close();
-        running.ended().await.unwrap();
-    });
+    let (_, _, now) = restarted(&lived.crashed, 1, lived.time);
+    assert_eq!((lived.time, now), (Timestamp(START + 5), lived.time));
 }
 
 /// A log, folded once more, with what its clients must have been told.
@@ -443,7 +432,7 @@ fn check(history: &History, seen: &RefCell<Seen>) -> TestCaseResult {
         crashes.push(lived.crashed);
     }
     for disk in crashes {
-        let (replayed, applied) = restarted(&disk, 10 - history.shards, lived.time);
+        let (replayed, applied, _) = restarted(&disk, 10 - history.shards, lived.time);
         prop_assert_eq!(&replayed, &lived.contents);
         prop_assert_eq!(applied, lived.applied);
     }
