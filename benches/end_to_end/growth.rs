@@ -1,12 +1,17 @@
 //! How long a GET is held up while the store grows.
 //!
 //! A table that grows has all its entries moved; whoever asks meanwhile may wait. A prober asks
-//! all the time: first an idle server, which tells what the machine itself does to a GET, then while
-//! all the keys come in, then while the same clients write the same keys once more, which takes the
-//! processors as much and grows nothing. Only what the second has beyond the third is growth's. As the
-//! second takes longer than the others, and of more GETs the longest is longer, it is looked at in stretches as long
-//! as these.
+//! all the time: first while nothing happens, then while all the keys come in, then while the same clients
+//! write the same keys once more, which takes the processors as much and grows nothing. As the
+//! second takes longer than the others, and of more GETs the longest is longer, all are looked at in stretches of the
+//! same length.
+//!
+//! What the machine itself does to a GET changes from one minute to the next, so at the same moments a second
+//! server of the same kind is asked in the same way, which has nothing else to do (the bystander): only what the first
+//! has beyond the second is the server's own, and only what that is while it grows beyond what it is while it does not
+//! is growth's.
 
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,15 +37,20 @@ const SERVERS: [Contestant; 3] = [
     Contestant::ValkeyNoLog,
 ];
 
-/// How many times as long as a measurement of a case the idle server is asked, and the one whose
-/// keys are written again: the longest of few GETs would say little.
+/// How many times as long as a measurement of a case a stretch is: the longest of few GETs would say little.
 const LONGER: u32 = 5;
 
-/// The goal: growth holds a GET up for less than so many milliseconds beyond what an idle server's are held up.
+/// Stretches of the phases that would not end by themselves.
+const STRETCHES: u32 = 4;
+
+/// The goal: while a server grows a GET is held up for less than so many milliseconds beyond what the machine does to it.
 const MOST_BEYOND: f64 = 2.0;
 
 /// The phases, in their order.
 const PHASES: [&str; 3] = ["idle", "growing", "overwriting"];
+
+/// Of the phases, the one that has the goal.
+const GROWING: usize = 1;
 
 /// What one phase showed, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -52,10 +62,19 @@ struct Stalls {
     longest_of_all: f64,
 }
 
+/// What one phase showed of the server and, at the same moments, of the bystander.
+#[derive(Clone, Copy, Debug)]
+struct Phase {
+    own: Stalls,
+    bystander: Stalls,
+    /// The server's longest GET of a stretch beyond the bystander's of the same stretch, the median of the stretches.
+    beyond: f64,
+}
+
 /// What one run of all phases showed.
 #[derive(Clone, Debug)]
 struct Grown {
-    phases: [Stalls; 3],
+    phases: [Phase; 3],
     seconds: f64,
     mebibytes: f64,
 }
@@ -70,10 +89,10 @@ pub(crate) fn measure(lab: &Lab, options: &Options) -> Result<String> {
     for _ in 0..options.rounds.min(ENOUGH) {
         for (contestant, runs) in &mut servers {
             let grown = grow(*contestant, lab, keys, options.seconds * LONGER)?;
-            let [idle, growing, overwriting] = grown.phases.map(|stalls| stalls.longest);
+            let told: Vec<_> = PHASES.iter().zip(&grown.phases).map(told).collect();
             progress(format_args!(
-                "growth: {contestant}: longest GET {growing:.1} ms, overwriting {overwriting:.1}, \
-                 idle {idle:.1}; {:.0} s",
+                "growth: {contestant}: longest GET {}; {:.0} s",
+                told.join(", "),
                 grown.seconds
             ));
             runs.push(grown);
@@ -86,6 +105,9 @@ pub(crate) fn measure(lab: &Lab, options: &Options) -> Result<String> {
         "p99.9 ms",
         "longest GET of a stretch, ms",
         "of all",
+        "bystander's p99.9",
+        "its longest of a stretch",
+        "beyond that",
         "seconds to fill",
         "resident MiB",
     ]);
@@ -94,46 +116,74 @@ pub(crate) fn measure(lab: &Lab, options: &Options) -> Result<String> {
             table.push(row);
         }
     }
-    let beyond: String = servers.iter().filter_map(beyond_idle).collect();
+    let beyond: String = servers.iter().filter_map(beyond_bystander).collect();
     Ok(format!(
         "\n### GETs while {} keys come in, 1,000 a second, open loop, in stretches of {:?}\n\n{table}\n\
-         While keys come in, the longest GET of a stretch beyond that of the idle server:\n{beyond}",
+         While keys come in, the longest GET of a stretch beyond that of the bystander, a server with nothing else to do \
+         that is asked at the same time:\n{beyond}",
         thousands(f64::from(keys)),
         options.seconds * LONGER
     ))
 }
 
-fn grow(contestant: Contestant, lab: &Lab, keys: u32, beside: Duration) -> Result<Grown> {
+fn told((name, phase): (&&str, &Phase)) -> String {
+    let (own, bystander) = (phase.own.longest, phase.bystander.longest);
+    format!("{name} {own:.1} ms (bystander {bystander:.1})")
+}
+
+fn grow(contestant: Contestant, lab: &Lab, keys: u32, stretch: Duration) -> Result<Grown> {
     let server = Server::start(contestant, lab, None)?;
+    let bystander = Server::start(contestant, lab, None)?;
+    let asked = [&server, &bystander].map(Server::address);
     let run = |load: &Load| generator::run(server.address(), Protocol::Resp, load);
     let phases = || {
-        let address = server.address();
-        let ((), idle) = prober::while_doing(address, keys, beside, || {
-            thread::sleep(beside);
+        let long = stretch * STRETCHES;
+        let idle = watch(asked, keys, stretch, || {
+            thread::sleep(long);
             Ok(())
         })?;
         let begun = Instant::now();
         let load = writes(keys, Length::Requests(u64::from(keys)));
-        let (_, growing) = prober::while_doing(address, keys, beside, || run(&load))?;
+        let growing = watch(asked, keys, stretch, || run(&load))?;
         let seconds = begun.elapsed().as_secs_f64();
         server.check_size(keys)?;
         let load = writes(
             keys,
             Length::Timed {
                 warm_up: Duration::ZERO,
-                measured: beside,
+                measured: long,
             },
         );
-        let (_, overwriting) = prober::while_doing(address, keys, beside, || run(&load))?;
+        let overwriting = watch(asked, keys, stretch, || run(&load))?;
         Ok(Grown {
-            phases: [idle, growing, overwriting].map(|latencies| Stalls::of(&latencies)),
+            phases: [idle, growing, overwriting],
             seconds,
             mebibytes: resident(server.pid()) as f64 / f64::from(1 << 20),
         })
     };
     let grown = phases().map_err(|error| server.account("failed while it grew", &error))?;
     server.stop()?;
+    bystander.stop()?;
     Ok(grown)
+}
+
+/// Asks both servers while `work` goes on.
+fn watch<T>(
+    [server, bystander]: [SocketAddr; 2],
+    keys: u32,
+    stretch: Duration,
+    work: impl FnOnce() -> Result<T>,
+) -> Result<Phase> {
+    let ((_, own), bystander) = prober::while_doing(bystander, keys, stretch, || {
+        prober::while_doing(server, keys, stretch, work)
+    })?;
+    let both = own.longest.iter().zip(&bystander.longest);
+    let beyond = both.map(|(&own, &bystander)| millis(own) - millis(bystander));
+    Ok(Phase {
+        own: Stalls::of(&own),
+        bystander: Stalls::of(&bystander),
+        beyond: Spread::of(beyond).map_or(0.0, |spread| spread.median),
+    })
 }
 
 /// Enough to keep a server busy, and no more in its way at a time than a GET can get past.
@@ -150,7 +200,6 @@ fn writes(keys: u32, length: Length) -> Load {
 
 impl Stalls {
     fn of(latencies: &Latencies) -> Self {
-        let millis = |nanos: u64| nanos as f64 / 1e6;
         let longest = Spread::of(latencies.longest.iter().map(|&nanos| millis(nanos)));
         Self {
             typical: millis(latencies.all.value_at_quantile(0.5)),
@@ -161,13 +210,14 @@ impl Stalls {
     }
 }
 
-/// How much longer a GET is held up while keys come in than by an idle server, and for postres whether that meets its goal.
-fn beyond_idle((contestant, runs): &(Contestant, Vec<Grown>)) -> Option<String> {
-    let differences = runs.iter().map(|run| {
-        let [idle, growing, _] = &run.phases;
-        growing.longest - idle.longest
-    });
-    let beyond = Spread::of(differences)?;
+fn millis(nanos: u64) -> f64 {
+    nanos as f64 / 1e6
+}
+
+/// How much longer a GET is held up while keys come in than by the bystander, and for postres whether that meets its goal.
+fn beyond_bystander((contestant, runs): &(Contestant, Vec<Grown>)) -> Option<String> {
+    let phases = runs.iter().filter_map(|run| run.phases.get(GROWING));
+    let beyond = Spread::of(phases.map(|phase| phase.beyond))?;
     let goal = if *contestant == Contestant::PostresAlways {
         let met = beyond.median < MOST_BEYOND;
         format!(
@@ -186,9 +236,9 @@ fn beyond_idle((contestant, runs): &(Contestant, Vec<Grown>)) -> Option<String> 
 /// A server's row for each phase.
 fn rows(contestant: Contestant, runs: &[Grown]) -> impl Iterator<Item = Option<Vec<String>>> {
     PHASES.into_iter().enumerate().map(move |(at, name)| {
-        let of = |figure: fn(&Stalls) -> f64| {
-            let stalls = runs.iter().filter_map(|run| run.phases.get(at));
-            Spread::of(stalls.map(figure))
+        let of = |figure: fn(&Phase) -> f64| {
+            let phases = runs.iter().filter_map(|run| run.phases.get(at));
+            Spread::of(phases.map(figure))
         };
         let whole = |figure: fn(&Grown) -> f64| {
             let spread = Spread::of(runs.iter().map(figure)).filter(|_| name == "growing");
@@ -197,10 +247,13 @@ fn rows(contestant: Contestant, runs: &[Grown]) -> impl Iterator<Item = Option<V
         Some(vec![
             contestant.to_string(),
             name.to_owned(),
-            format!("{:.2}", of(|stalls| stalls.typical)?.median),
-            format!("{:.2}", of(|stalls| stalls.rare)?.median),
-            format!("{:.1}", of(|stalls| stalls.longest)?.median),
-            spread_text(&of(|stalls| stalls.longest_of_all)?),
+            format!("{:.2}", of(|phase| phase.own.typical)?.median),
+            format!("{:.2}", of(|phase| phase.own.rare)?.median),
+            format!("{:.1}", of(|phase| phase.own.longest)?.median),
+            spread_text(&of(|phase| phase.own.longest_of_all)?),
+            format!("{:.2}", of(|phase| phase.bystander.rare)?.median),
+            format!("{:.1}", of(|phase| phase.bystander.longest)?.median),
+            spread_text(&of(|phase| phase.beyond)?),
             whole(|run| run.seconds),
             whole(|run| run.mebibytes),
         ])
