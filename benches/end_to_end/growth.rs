@@ -21,6 +21,7 @@ use super::contestant::Contestant;
 use super::generator;
 use super::large::ENOUGH;
 use super::load::{Group, Length, Load, Order};
+use super::machine::Ticks;
 use super::options::Options;
 use super::prober::{self, Latencies};
 use super::report::{progress, spread_text, thousands};
@@ -69,6 +70,8 @@ struct Phase {
     bystander: Stalls,
     /// The server's longest GET of a stretch beyond the bystander's of the same stretch, the median of the stretches.
     beyond: f64,
+    /// The part of all processors' time that the host took although it was wanted here.
+    stolen: f64,
 }
 
 /// What one run of all phases showed.
@@ -108,6 +111,7 @@ pub(crate) fn measure(lab: &Lab, options: &Options) -> Result<String> {
         "bystander's p99.9",
         "its longest of a stretch",
         "beyond that",
+        "stolen %",
         "seconds to fill",
         "resident MiB",
     ]);
@@ -128,7 +132,8 @@ pub(crate) fn measure(lab: &Lab, options: &Options) -> Result<String> {
 
 fn told((name, phase): (&&str, &Phase)) -> String {
     let (own, bystander) = (phase.own.longest, phase.bystander.longest);
-    format!("{name} {own:.1} ms (bystander {bystander:.1})")
+    let stolen = phase.stolen * 100.0;
+    format!("{name} {own:.1} ms (bystander {bystander:.1}, stolen {stolen:.1} %)")
 }
 
 fn grow(contestant: Contestant, lab: &Lab, keys: u32, stretch: Duration) -> Result<Grown> {
@@ -174,6 +179,7 @@ fn watch<T>(
     stretch: Duration,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<Phase> {
+    let before = Ticks::now()?;
     let ((_, own), bystander) = prober::while_doing(bystander, keys, stretch, || {
         prober::while_doing(server, keys, stretch, work)
     })?;
@@ -183,6 +189,7 @@ fn watch<T>(
         own: Stalls::of(&own),
         bystander: Stalls::of(&bystander),
         beyond: Spread::of(beyond).map_or(0.0, |spread| spread.median),
+        stolen: Ticks::now()?.since(before).stolen_share(),
     })
 }
 
@@ -254,6 +261,7 @@ fn rows(contestant: Contestant, runs: &[Grown]) -> impl Iterator<Item = Option<V
             format!("{:.2}", of(|phase| phase.bystander.rare)?.median),
             format!("{:.1}", of(|phase| phase.bystander.longest)?.median),
             spread_text(&of(|phase| phase.beyond)?),
+            format!("{:.1}", of(|phase| phase.stolen)?.median * 100.0),
             whole(|run| run.seconds),
             whole(|run| run.mebibytes),
         ])
