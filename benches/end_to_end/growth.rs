@@ -2,20 +2,19 @@
 //!
 //! A table that grows has all its entries moved; whoever asks meanwhile may wait. A prober asks
 //! all the time: first while nothing happens, then while all the keys come in, then while the same clients
-//! write the same keys once more, which takes the processors as much and grows nothing. As the
-//! second takes longer than the others, and of more GETs the longest is longer, all are looked at in stretches of the
-//! same length.
+//! write some of the same keys once more, which grows nothing. The phases do not last equally long, and of more GETs the
+//! longest is longer, so all are looked at in stretches of one length.
 //!
-//! What the machine itself does to a GET changes from one minute to the next, so at the same moments a second
-//! server of the same kind is asked in the same way, which has nothing else to do (the bystander): only what the first
-//! has beyond the second is the server's own, and only what that is while it grows beyond what it is while it does not
-//! is growth's.
+//! What the machine itself does to a GET changes from one minute to the next. So in the same stretches a second
+//! server of the same kind is asked in the same way (the bystander), which is empty and has nothing else to do, on the
+//! same processors, beside the same clients. What the first has beyond it is what its own work does: to grow, and to
+//! write. The goal is for both together; what they do without growth, overwriting tells.
 
-use std::net::SocketAddr;
+use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::contestant::Contestant;
 use super::generator;
@@ -23,7 +22,7 @@ use super::large::ENOUGH;
 use super::load::{Group, Length, Load, Order};
 use super::machine::Ticks;
 use super::options::Options;
-use super::prober::{self, Latencies};
+use super::prober::{self, Latencies, Stretches};
 use super::report::{progress, spread_text, thousands};
 use super::resident::resident;
 use super::sample::Spread;
@@ -44,14 +43,15 @@ const LONGER: u32 = 5;
 /// Stretches of the phases that would not end by themselves.
 const STRETCHES: u32 = 4;
 
-/// The goal: while a server grows a GET is held up for less than so many milliseconds beyond what the machine does to it.
+/// The goal: while a server grows a GET is held up for less than so many milliseconds beyond one of the bystander.
 const MOST_BEYOND: f64 = 2.0;
 
 /// The phases, in their order.
-const PHASES: [&str; 3] = ["idle", "growing", "overwriting"];
-
-/// Of the phases, the one that has the goal.
-const GROWING: usize = 1;
+const PHASES: [(&str, fn(&Grown) -> &Phase); 3] = [
+    ("idle", |grown| &grown.idle),
+    ("growing", |grown| &grown.growing),
+    ("overwriting", |grown| &grown.overwriting),
+];
 
 /// What one phase showed, in milliseconds.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +77,9 @@ struct Phase {
 /// What one run of all phases showed.
 #[derive(Clone, Debug)]
 struct Grown {
-    phases: [Phase; 3],
+    idle: Phase,
+    growing: Phase,
+    overwriting: Phase,
     seconds: f64,
     mebibytes: f64,
 }
@@ -92,12 +94,7 @@ pub(crate) fn measure(lab: &Lab, options: &Options) -> Result<String> {
     for _ in 0..options.rounds.min(ENOUGH) {
         for (contestant, runs) in &mut servers {
             let grown = grow(*contestant, lab, keys, options.seconds * LONGER)?;
-            let told: Vec<_> = PHASES.iter().zip(&grown.phases).map(told).collect();
-            progress(format_args!(
-                "growth: {contestant}: longest GET {}; {:.0} s",
-                told.join(", "),
-                grown.seconds
-            ));
+            progress(format_args!("growth: {contestant}: {grown}"));
             runs.push(grown);
         }
     }
@@ -107,51 +104,67 @@ pub(crate) fn measure(lab: &Lab, options: &Options) -> Result<String> {
         "p50 ms",
         "p99.9 ms",
         "longest GET of a stretch, ms",
-        "of all",
-        "bystander's p99.9",
-        "its longest of a stretch",
-        "beyond that",
-        "stolen %",
-        "seconds to fill",
-        "resident MiB",
+        "longest of all, ms",
+        "bystander: p99.9 ms",
+        "longest of a stretch, ms",
+        "longest of all, ms",
+        "beyond it in a stretch, ms",
+        "stolen",
     ]);
     for (contestant, runs) in &servers {
         for row in rows(*contestant, runs) {
             table.push(row);
         }
     }
-    let beyond: String = servers.iter().filter_map(beyond_bystander).collect();
+    let sums: String = servers.iter().filter_map(sum).collect();
     Ok(format!(
         "\n### GETs while {} keys come in, 1,000 a second, open loop, in stretches of {:?}\n\n{table}\n\
-         While keys come in, the longest GET of a stretch beyond that of the bystander, a server with nothing else to do \
-         that is asked at the same time:\n{beyond}",
+         bystander: a second, empty server beside it with nothing else to do, asked at the same moments\n\n\
+         While keys come in, the longest GET of a stretch beyond the bystander's of the same stretch: the median of a \
+         round's stretches, and of the rounds, with the rounds' least and greatest\n\n{sums}",
         thousands(f64::from(keys)),
         options.seconds * LONGER
     ))
 }
 
-fn told((name, phase): (&&str, &Phase)) -> String {
-    let (own, bystander) = (phase.own.longest, phase.bystander.longest);
-    let stolen = phase.stolen * 100.0;
-    format!("{name} {own:.1} ms (bystander {bystander:.1}, stolen {stolen:.1} %)")
+impl fmt::Display for Grown {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("longest GET of a stretch beyond the bystander's: ")?;
+        for (name, phase) in PHASES {
+            let Phase {
+                own,
+                bystander,
+                beyond,
+                stolen,
+            } = phase(self);
+            write!(
+                formatter,
+                "{name} {beyond:.1} ms ({:.1}, {:.1}; stolen {:.1} %), ",
+                own.longest,
+                bystander.longest,
+                stolen * 100.0
+            )?;
+        }
+        write!(formatter, "{:.0} s", self.seconds)
+    }
 }
 
 fn grow(contestant: Contestant, lab: &Lab, keys: u32, stretch: Duration) -> Result<Grown> {
     let server = Server::start(contestant, lab, None)?;
     let bystander = Server::start(contestant, lab, None)?;
-    let asked = [&server, &bystander].map(Server::address);
     let run = |load: &Load| generator::run(server.address(), Protocol::Resp, load);
     let phases = || {
         let long = stretch * STRETCHES;
-        let idle = watch(asked, keys, stretch, || {
+        let idle = watch(&server, &bystander, keys, stretch, || {
             thread::sleep(long);
             Ok(())
         })?;
         let begun = Instant::now();
         let load = writes(keys, Length::Requests(u64::from(keys)));
-        let growing = watch(asked, keys, stretch, || run(&load))?;
+        let growing = watch(&server, &bystander, keys, stretch, || run(&load))?;
         let seconds = begun.elapsed().as_secs_f64();
         server.check_size(keys)?;
+        let mebibytes = resident(server.pid()) as f64 / f64::from(1 << 20);
         let load = writes(
             keys,
             Length::Timed {
@@ -159,11 +172,13 @@ fn grow(contestant: Contestant, lab: &Lab, keys: u32, stretch: Duration) -> Resu
                 measured: long,
             },
         );
-        let overwriting = watch(asked, keys, stretch, || run(&load))?;
+        let overwriting = watch(&server, &bystander, keys, stretch, || run(&load))?;
         Ok(Grown {
-            phases: [idle, growing, overwriting],
+            idle,
+            growing,
+            overwriting,
             seconds,
-            mebibytes: resident(server.pid()) as f64 / f64::from(1 << 20),
+            mebibytes,
         })
     };
     let grown = phases().map_err(|error| server.account("failed while it grew", &error))?;
@@ -174,21 +189,24 @@ fn grow(contestant: Contestant, lab: &Lab, keys: u32, stretch: Duration) -> Resu
 
 /// Asks both servers while `work` goes on.
 fn watch<T>(
-    [server, bystander]: [SocketAddr; 2],
+    server: &Server,
+    bystander: &Server,
     keys: u32,
     stretch: Duration,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<Phase> {
     let before = Ticks::now()?;
-    let ((_, own), bystander) = prober::while_doing(bystander, keys, stretch, || {
-        prober::while_doing(server, keys, stretch, work)
+    let stretches = Stretches::new(stretch);
+    let ((_, own), others) = prober::while_doing(bystander.address(), keys, stretches, || {
+        prober::while_doing(server.address(), keys, stretches, work)
+            .context("asking the server that grows")
     })?;
-    let both = own.longest.iter().zip(&bystander.longest);
-    let beyond = both.map(|(&own, &bystander)| millis(own) - millis(bystander));
+    let pairs = own.longest.iter().zip(&others.longest);
+    let beyond = Spread::of(pairs.map(|(&own, &other)| millis(own) - millis(other)));
     Ok(Phase {
-        own: Stalls::of(&own),
-        bystander: Stalls::of(&bystander),
-        beyond: Spread::of(beyond).map_or(0.0, |spread| spread.median),
+        own: Stalls::of(&own)?,
+        bystander: Stalls::of(&others)?,
+        beyond: beyond.context("no stretch")?.median,
         stolen: Ticks::now()?.since(before).stolen_share(),
     })
 }
@@ -206,14 +224,14 @@ fn writes(keys: u32, length: Length) -> Load {
 }
 
 impl Stalls {
-    fn of(latencies: &Latencies) -> Self {
+    fn of(latencies: &Latencies) -> Result<Self> {
         let longest = Spread::of(latencies.longest.iter().map(|&nanos| millis(nanos)));
-        Self {
+        Ok(Self {
             typical: millis(latencies.all.value_at_quantile(0.5)),
             rare: millis(latencies.all.value_at_quantile(0.999)),
-            longest: longest.map_or(0.0, |spread| spread.median),
+            longest: longest.context("no stretch")?.median,
             longest_of_all: millis(latencies.all.max()),
-        }
+        })
     }
 }
 
@@ -222,9 +240,9 @@ fn millis(nanos: u64) -> f64 {
 }
 
 /// How much longer a GET is held up while keys come in than by the bystander, and for postres whether that meets its goal.
-fn beyond_bystander((contestant, runs): &(Contestant, Vec<Grown>)) -> Option<String> {
-    let phases = runs.iter().filter_map(|run| run.phases.get(GROWING));
-    let beyond = Spread::of(phases.map(|phase| phase.beyond))?;
+fn sum((contestant, runs): &(Contestant, Vec<Grown>)) -> Option<String> {
+    let median = |figure: fn(&Grown) -> f64| Some(Spread::of(runs.iter().map(figure))?.median);
+    let beyond = Spread::of(runs.iter().map(|grown| grown.growing.beyond))?;
     let goal = if *contestant == Contestant::PostresAlways {
         let met = beyond.median < MOST_BEYOND;
         format!(
@@ -235,35 +253,31 @@ fn beyond_bystander((contestant, runs): &(Contestant, Vec<Grown>)) -> Option<Str
         String::new()
     };
     Some(format!(
-        "- {contestant}: {} ms{goal}\n",
-        spread_text(&beyond)
+        "- {contestant}: {} ms{goal}; full in {:.0} s, then {} MiB resident\n",
+        spread_text(&beyond),
+        median(|grown| grown.seconds)?,
+        thousands(median(|grown| grown.mebibytes)?)
     ))
 }
 
 /// A server's row for each phase.
 fn rows(contestant: Contestant, runs: &[Grown]) -> impl Iterator<Item = Option<Vec<String>>> {
-    PHASES.into_iter().enumerate().map(move |(at, name)| {
-        let of = |figure: fn(&Phase) -> f64| {
-            let phases = runs.iter().filter_map(|run| run.phases.get(at));
-            Spread::of(phases.map(figure))
-        };
-        let whole = |figure: fn(&Grown) -> f64| {
-            let spread = Spread::of(runs.iter().map(figure)).filter(|_| name == "growing");
-            spread.map_or_else(|| "-".to_owned(), |spread| thousands(spread.median))
-        };
+    PHASES.into_iter().map(move |(name, phase)| {
+        let of = |figure: fn(&Phase) -> f64| Spread::of(runs.iter().map(phase).map(figure));
+        let fine = |figure| Some(format!("{:.2}", of(figure)?.median));
+        let coarse = |figure| Some(format!("{:.1}", of(figure)?.median));
         Some(vec![
             contestant.to_string(),
             name.to_owned(),
-            format!("{:.2}", of(|phase| phase.own.typical)?.median),
-            format!("{:.2}", of(|phase| phase.own.rare)?.median),
-            format!("{:.1}", of(|phase| phase.own.longest)?.median),
+            fine(|phase| phase.own.typical)?,
+            fine(|phase| phase.own.rare)?,
+            coarse(|phase| phase.own.longest)?,
             spread_text(&of(|phase| phase.own.longest_of_all)?),
-            format!("{:.2}", of(|phase| phase.bystander.rare)?.median),
-            format!("{:.1}", of(|phase| phase.bystander.longest)?.median),
+            fine(|phase| phase.bystander.rare)?,
+            coarse(|phase| phase.bystander.longest)?,
+            spread_text(&of(|phase| phase.bystander.longest_of_all)?),
             spread_text(&of(|phase| phase.beyond)?),
-            format!("{:.1}", of(|phase| phase.stolen)?.median * 100.0),
-            whole(|run| run.seconds),
-            whole(|run| run.mebibytes),
+            format!("{} %", coarse(|phase| phase.stolen * 100.0)?),
         ])
     })
 }

@@ -35,17 +35,41 @@ type Asked = (u32, Instant);
 pub(crate) struct Latencies {
     /// All of them.
     pub(crate) all: Histogram<u64>,
-    /// The longest of each stretch: of many GETs the longest is longer than of few, so phases of which one takes
-    /// longer than the other are to be compared by these.
+    /// The longest that was sent in each stretch: of many GETs the longest is longer than of few, so phases of
+    /// which one takes longer than the other are to be compared by these.
     pub(crate) longest: Vec<u64>,
 }
 
+/// Stretches of time of one length. Probers that have the same ones saw the same moments in each.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stretches {
+    begun: Instant,
+    length: Duration,
+}
+
+impl Stretches {
+    /// The first begins now.
+    pub(crate) fn new(length: Duration) -> Self {
+        Self {
+            begun: Instant::now(),
+            length,
+        }
+    }
+
+    /// The number of the one that holds this moment; how many are over by then.
+    fn at(&self, moment: Instant) -> usize {
+        let since = moment.saturating_duration_since(self.begun);
+        (since.as_secs_f64() / self.length.as_secs_f64()) as usize
+    }
+}
+
 /// Asks the server at `address` for keys of `keys`, which may be there or not, while `work` goes on.
-/// Returns what that returned, and the latencies, told apart by stretches of that length.
+/// Returns what that returned, and the latencies. A last stretch that is not over does not count, but where it is the
+/// only one.
 pub(crate) fn while_doing<T>(
     address: SocketAddr,
     keys: u32,
-    stretch: Duration,
+    stretches: Stretches,
     work: impl FnOnce() -> Result<T>,
 ) -> Result<(T, Latencies)> {
     let stream = TcpStream::connect(address).context("connecting the prober")?;
@@ -55,18 +79,20 @@ pub(crate) fn while_doing<T>(
     let is_over = AtomicBool::new(false);
     let is_over = &is_over;
     let (asked, to_answer) = channel();
-    let (done, sent, latencies) = thread::scope(|scope| {
+    let (done, over, sent, latencies) = thread::scope(|scope| {
         let sender = scope.spawn(move || send(sending, keys, asked, is_over));
-        let reader = scope.spawn(move || read(stream, to_answer, stretch));
+        let reader = scope.spawn(move || read(stream, to_answer, stretches));
         let done = work();
+        let over = stretches.at(Instant::now());
         is_over.store(true, Ordering::Relaxed);
-        (done, sender.join(), reader.join())
+        (done, over, sender.join(), reader.join())
     });
     let panicked = |_| anyhow!("the prober panicked");
     let done = done?;
     // Where reading failed, sending may have failed of it.
-    let latencies = latencies.map_err(panicked)?.context("probing")?;
+    let mut latencies = latencies.map_err(panicked)?.context("probing")?;
     sent.map_err(panicked)?.context("probing")?;
+    latencies.longest.truncate(over.max(1));
     Ok((done, latencies))
 }
 
@@ -98,13 +124,12 @@ fn send(
     Ok(())
 }
 
-fn read(mut stream: TcpStream, asked: Receiver<Asked>, stretch: Duration) -> Result<Latencies> {
+fn read(mut stream: TcpStream, asked: Receiver<Asked>, stretches: Stretches) -> Result<Latencies> {
     let mut wire = Wire::new(Protocol::Resp, Values::default());
     let mut latencies = Latencies {
         all: Histogram::new_with_bounds(1, u64::try_from(LONGEST.as_nanos())?, 3)?,
         longest: Vec::new(),
     };
-    let (mut begun, mut longest) = (Instant::now(), 0);
     let mut input = vec![0; 64 * 1024];
     let (mut filled, mut heard) = (0, Instant::now());
     for (key, sent) in asked {
@@ -126,19 +151,13 @@ fn read(mut stream: TcpStream, asked: Receiver<Asked>, stretch: Duration) -> Res
         filled -= length;
         let took = u64::try_from((heard - sent).as_nanos())?;
         latencies.all.saturating_record(took);
-        longest = longest.max(took);
-        if heard - begun >= stretch {
-            latencies.longest.push(longest);
-            longest = 0;
-            // By the clock, not from this reply on: two probers that begin together have the same stretches.
-            while heard - begun >= stretch {
-                begun += stretch;
-            }
+        let stretch = stretches.at(sent);
+        if latencies.longest.len() <= stretch {
+            latencies.longest.resize(stretch + 1, 0);
         }
-    }
-    // What is left is shorter, but for one that is all there is.
-    if latencies.longest.is_empty() {
-        latencies.longest.push(longest);
+        if let Some(longest) = latencies.longest.get_mut(stretch) {
+            *longest = took.max(*longest);
+        }
     }
     Ok(latencies)
 }
