@@ -64,8 +64,8 @@ impl Stretches {
 }
 
 /// Asks the server at `address` for keys of `keys`, which may be there or not, while `work` goes on.
-/// Returns what that returned, and the latencies. A last stretch that is not over does not count, but where it is the
-/// only one.
+/// Returns what that returned, and the latencies. Of stretches a last one that is not over does not count, but where it
+/// is the only one.
 pub(crate) fn while_doing<T>(
     address: SocketAddr,
     keys: u32,
