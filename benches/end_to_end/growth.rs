@@ -48,8 +48,11 @@ const STRETCHES: u32 = 4;
 /// the bystander, the median of the stretches and of the rounds.
 const MOST_BEYOND: f64 = 2.0;
 
+/// A phase's name, and where it is.
+type Named = (&'static str, fn(&Grown) -> &Phase);
+
 /// The phases, in their order.
-const PHASES: [(&str, fn(&Grown) -> &Phase); 3] = [
+const PHASES: [Named; 3] = [
     ("idle", |grown| &grown.idle),
     ("growing", |grown| &grown.growing),
     ("overwriting", |grown| &grown.overwriting),
